@@ -1,0 +1,41 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/headeronly/version.h>
+
+#include "cpu/capability.h"
+
+#define SELKERN_STRINGIZE_EXPANDED(name) #name
+#define SELKERN_STRINGIZE(name) SELKERN_STRINGIZE_EXPANDED(name)
+
+namespace py = pybind11;
+
+namespace {
+
+const char* compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = SELKERN_STRINGIZE(SELKERN_VERSION);
+  info["torch"] = SELKERN_STRINGIZE(TORCH_VERSION_MAJOR) "." SELKERN_STRINGIZE(
+      TORCH_VERSION_MINOR) "." SELKERN_STRINGIZE(TORCH_VERSION_PATCH);
+  info["compiler"] = compiler();
+  info["cuda"] = py::none();
+  info["cuda_architectures"] = py::list();
+  info["cpu_capabilities"] = selkern::cpu::compiled_capabilities();
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.def("build_info", &build_info);
+  module.def("cpu_capability", &selkern::cpu::capability);
+  module.def("supported_cpu_capabilities", &selkern::cpu::supported_capabilities);
+  module.def("set_cpu_capability", &selkern::cpu::set_capability, py::arg("name"));
+}

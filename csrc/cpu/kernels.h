@@ -1,0 +1,142 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+#include "common/map_layout.h"
+
+// Kernel parameters and the table of entry points, one table per instruction set. Every kernel
+// works on items [begin, end) of its range, and an item's result does not depend on the split.
+namespace selkern::cpu {
+
+// Item: one map of one sample (planar), or one block of units of one sample (channels-last).
+struct SpatialMeanParams {
+  DType dtype;         // of x and y
+  const void* x;       // [samples, units, positions], laid out as x_layout
+  MapLayout x_layout;  //
+  void* y;             // relu(x), laid out as y_layout; null: only the mean, of x itself
+  MapLayout y_layout;  // of the same kind, planar or channels-last, as x_layout
+  void* mean;          // [samples, units] contiguous, float64 for float64 x, otherwise float32
+
+  int64_t items() const;
+  int64_t item_cost() const;  // elements read
+};
+
+// Item: as above. grad_x = (y <= 0 ? 0 : grad_y + grad_mean / positions).
+struct ReluWithMeanBackwardParams {
+  DType dtype;               // of grad_y, y and grad_x
+  const void* grad_y;        // [samples, units, positions], laid out as grad_y_layout, or null
+  MapLayout grad_y_layout;   //
+  const void* grad_mean;     // [samples, units], float64 for float64 y, else float32, or null
+  int64_t grad_mean_stride;  // elements between samples; units are adjacent
+  const void* y;             // [samples, units, positions], laid out as layout
+  void* grad_x;              // the same
+  MapLayout layout;
+
+  int64_t items() const;
+  int64_t item_cost() const;
+};
+
+// Samples sorted by class, stably.
+struct ClassOrder {
+  const int64_t* samples;  // [kept samples] row indices, class by class
+  const int64_t* classes;  // [present] class indices, ascending
+  const int64_t* starts;   // [present + 1] first entry of each class in samples
+  int64_t present;         // number of classes that have samples
+};
+
+// Item: one present class.
+struct ClassMeansParams {
+  DType dtype;         // of x
+  const void* x;       // [samples, units], units adjacent
+  int64_t row_stride;  // elements between samples
+  int64_t units;
+  ClassOrder order;
+  void* means;  // [num_classes, units] contiguous, float64 for float64 x, otherwise float32
+};
+
+// Item: one sample. grad_x[n] = grad[label n] / count[label n].
+struct ClassMeansBackwardParams {
+  DType grad_dtype;        // float32 or float64
+  const void* grad;        // [num_classes, units] contiguous
+  const int64_t* classes;  // [samples] class of each sample, -1 where ignored
+  const int64_t* counts;   // [num_classes]
+  int64_t units;
+  DType dtype;   // of grad_x
+  void* grad_x;  // [samples, units] contiguous
+};
+
+// Item: one block of SelectivityParams::block_units units.
+struct SelectivityParams {
+  static constexpr int64_t block_units = 256;
+
+  DType dtype;         // of means
+  const void* means;   // [samples, units], units adjacent: activations averaged over positions
+  int64_t row_stride;  // elements between samples
+  int64_t units;
+  ClassOrder order;
+  double eps;
+  DType result_dtype;  // of index, maximum and rest: float32 or float64
+  void* index;         // [units] selectivity index
+  void* maximum;       // [units] largest class mean
+  void* rest;          // [units] mean of the other classes' means
+  int64_t* winner;     // [units] class of the largest mean, the lowest of equals
+
+  int64_t items() const { return (units + block_units - 1) / block_units; }
+};
+
+// Item: one sample.
+struct SelectivityBackwardParams {
+  const double* grad_maximum;  // [units] gradient of the largest class mean
+  const double* grad_rest;     // [units] gradient of every other class mean
+  const int64_t* winner;       // [units]
+  const int64_t* classes;      // [samples] class of each sample, -1 where ignored
+  const int64_t* counts;       // [num_classes]
+  int64_t units;
+  DType dtype;       // of grad_means
+  void* grad_means;  // [samples, units] contiguous
+};
+
+struct Kernels {
+  const char* name;
+  void (*spatial_mean)(const SpatialMeanParams&, int64_t begin, int64_t end);
+  void (*relu_with_mean_backward)(const ReluWithMeanBackwardParams&, int64_t begin, int64_t end);
+  void (*class_means)(const ClassMeansParams&, int64_t begin, int64_t end);
+  void (*class_means_backward)(const ClassMeansBackwardParams&, int64_t begin, int64_t end);
+  void (*selectivity)(const SelectivityParams&, int64_t begin, int64_t end);
+  void (*selectivity_backward)(const SelectivityBackwardParams&, int64_t begin, int64_t end);
+};
+
+#if defined(__x86_64__)
+namespace avx512 {
+extern const Kernels table;
+}
+namespace avx2 {
+extern const Kernels table;
+}
+#endif
+namespace baseline {
+extern const Kernels table;
+}
+
+// Channels-last maps are summed in blocks of this many units, so that the sums stay in the
+// first-level cache.
+constexpr int64_t channels_last_block = 1024;
+
+inline int64_t map_items(const MapLayout& layout) {
+  if (!layout.channels_last) return layout.samples * layout.units;
+  return layout.samples * ((layout.units + channels_last_block - 1) / channels_last_block);
+}
+
+inline int64_t map_item_cost(const MapLayout& layout) {
+  if (!layout.channels_last) return layout.positions;
+  return layout.positions *
+         (layout.units < channels_last_block ? layout.units : channels_last_block);
+}
+
+inline int64_t SpatialMeanParams::items() const { return map_items(x_layout); }
+inline int64_t SpatialMeanParams::item_cost() const { return map_item_cost(x_layout); }
+inline int64_t ReluWithMeanBackwardParams::items() const { return map_items(layout); }
+inline int64_t ReluWithMeanBackwardParams::item_cost() const { return map_item_cost(layout); }
+
+}  // namespace selkern::cpu

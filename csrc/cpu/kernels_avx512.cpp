@@ -1,0 +1,21 @@
+#include "cpu/kernels_prelude.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")
+#endif
+
+#define SELKERN_ISA avx512
+#define SELKERN_VECTOR_BYTES 64
+#define SELKERN_HAS_F16C 1
+#include "cpu/kernel_table.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

@@ -1,0 +1,214 @@
+// Class means, the selectivity index and their gradients. Included by kernel_table.h.
+#pragma once
+
+#include "common/selectivity_index.h"
+#include "cpu/vectors.h"
+
+namespace selkern::cpu::SELKERN_ISA {
+
+// Sum of `rows` rows (1, 2 or 4), pairwise, over the units at c.
+template <typename T, int rows>
+inline Float64 sum_of_rows(const T* const* row, int64_t c, int64_t width) {
+  if constexpr (rows == 1) {
+    return widen<T>(load_first(row[0] + c, width - c));
+  } else {
+    return sum_of_rows<T, rows / 2>(row, c, width) +
+           sum_of_rows<T, rows / 2>(row + rows / 2, c, width);
+  }
+}
+
+// Adds `rows` rows of `width` adjacent units to sum, or puts them there if they are the first.
+template <typename T, int rows>
+inline void add_rows(const T* x, int64_t row_stride, const int64_t* samples, int64_t width,
+                     bool is_first, double* sum) {
+  const T* row[rows];
+  for (int i = 0; i < rows; ++i) row[i] = x + samples[i] * row_stride;
+  if (is_first) {
+    for (int64_t c = 0; c < width; c += lanes) store(sum + c, sum_of_rows<T, rows>(row, c, width));
+  } else {
+    for (int64_t c = 0; c < width; c += lanes) {
+      store(sum + c, load(sum + c) + sum_of_rows<T, rows>(row, c, width));
+    }
+  }
+}
+
+// Means of `width` adjacent units over the samples of one class, rounded to the result's dtype.
+// mean has room for a whole number of vectors.
+template <typename T>
+inline void class_mean(const T* x, int64_t row_stride, const int64_t* samples, int64_t count,
+                       int64_t width, double* mean) {
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) add_rows<T, 4>(x, row_stride, samples + i, width, i == 0, mean);
+  if (count & 2) {
+    add_rows<T, 2>(x, row_stride, samples + i, width, i == 0, mean);
+    i += 2;
+  }
+  if (count & 1) add_rows<T, 1>(x, row_stride, samples + i, width, i == 0, mean);
+  const double scale = 1.0 / count;
+  for (int64_t c = 0; c < width; c += lanes) {
+    store(mean + c, widen<Result<T>>(narrow<Result<T>>(load(mean + c) * scale)));
+  }
+}
+
+template <typename T>
+struct ClassMeans {
+  static constexpr int64_t block = 1024;
+
+  static void run(const ClassMeansParams& params, int64_t begin, int64_t end) {
+    const ClassOrder& order = params.order;
+    double mean[block];
+    for (int64_t entry = begin; entry < end; ++entry) {
+      const int64_t start = order.starts[entry];
+      auto* out = static_cast<Result<T>*>(params.means) + order.classes[entry] * params.units;
+      for (int64_t first = 0; first < params.units; first += block) {
+        const int64_t width = std::min(params.units - first, block);
+        class_mean(static_cast<const T*>(params.x) + first, params.row_stride,
+                   order.samples + start, order.starts[entry + 1] - start, width, mean);
+        for (int64_t c = 0; c < width; c += lanes) {
+          store_first(out + first + c, narrow<Result<T>>(load(mean + c)), width - c);
+        }
+      }
+    }
+  }
+};
+
+inline void class_means(const ClassMeansParams& params, int64_t begin, int64_t end) {
+  run_for<ClassMeans>(params.dtype, params, begin, end);
+}
+
+template <typename T>
+struct ClassMeansBackward {
+  static void run(const ClassMeansBackwardParams& params, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      T* grad_x = static_cast<T*>(params.grad_x) + n * params.units;
+      const int64_t label = params.classes[n];
+      if (label < 0) {
+        std::memset(grad_x, 0, params.units * sizeof(T));
+        continue;
+      }
+      const double scale = 1.0 / params.counts[label];
+      const int64_t offset = label * params.units;
+      if (params.grad_dtype == DType::float64) {
+        scaled_row(static_cast<const double*>(params.grad) + offset, scale, grad_x, params.units);
+      } else {
+        scaled_row(static_cast<const float*>(params.grad) + offset, scale, grad_x, params.units);
+      }
+    }
+  }
+
+  template <typename Grad>
+  static void scaled_row(const Grad* grad, double scale, T* grad_x, int64_t units) {
+    for (int64_t c = 0; c < units; c += lanes) {
+      const int64_t width = units - c;
+      store_first(grad_x + c, narrow<T>(widen<Grad>(load_first(grad + c, width)) * scale), width);
+    }
+  }
+};
+
+inline void class_means_backward(const ClassMeansBackwardParams& params, int64_t begin,
+                                 int64_t end) {
+  run_for<ClassMeansBackward>(params.dtype, params, begin, end);
+}
+
+// Largest class mean, its class, and the sum of the others, of one block of units.
+struct Extremes {
+  double maximum[SelectivityParams::block_units];
+  double others[SelectivityParams::block_units];
+  int64_t winner[SelectivityParams::block_units];
+
+  inline void start(const double* mean, int64_t label, int64_t width) {
+    for (int64_t c = 0; c < width; c += lanes) {
+      store(maximum + c, load(mean + c));
+      store(others + c, Float64{});
+      store(winner + c, Int64{} + label);
+    }
+  }
+
+  inline void add(const double* mean, int64_t label, int64_t width) {
+    for (int64_t c = 0; c < width; c += lanes) {
+      const Float64 candidate = load(mean + c), largest = load(maximum + c);
+      const Int64 is_larger = candidate > largest;
+      store(maximum + c, is_larger ? candidate : largest);
+      store(others + c, load(others + c) + (is_larger ? largest : candidate));
+      store(winner + c, is_larger ? Int64{} + label : load(winner + c));
+    }
+  }
+};
+
+template <typename Out>
+inline void store_index(const SelectivityParams& params, int64_t first, int64_t width,
+                        const Extremes& extremes) {
+  const bool has_two_classes = params.order.present > 1;
+  const double other_classes = has_two_classes ? double(params.order.present - 1) : 1.0;
+  for (int64_t c = 0; c < width; ++c) {
+    const double maximum = extremes.maximum[c], rest = extremes.others[c] / other_classes;
+    static_cast<Out*>(params.index)[first + c] =
+        selkern::selectivity_index(maximum, rest, has_two_classes, params.eps);
+    static_cast<Out*>(params.maximum)[first + c] = maximum;
+    static_cast<Out*>(params.rest)[first + c] = rest;
+    params.winner[first + c] = extremes.winner[c];
+  }
+}
+
+template <typename T>
+struct Selectivity {
+  static void run(const SelectivityParams& params, int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first = item * SelectivityParams::block_units;
+      const int64_t width = std::min(params.units - first, SelectivityParams::block_units);
+      const Extremes extremes = extremes_of_block(params, first, width);
+      if (params.result_dtype == DType::float64) {
+        store_index<double>(params, first, width, extremes);
+      } else {
+        store_index<float>(params, first, width, extremes);
+      }
+    }
+  }
+
+  static Extremes extremes_of_block(const SelectivityParams& params, int64_t first, int64_t width) {
+    const ClassOrder& order = params.order;
+    Extremes extremes = {};
+    double mean[SelectivityParams::block_units];
+    for (int64_t entry = 0; entry < order.present; ++entry) {
+      const int64_t start = order.starts[entry];
+      class_mean(static_cast<const T*>(params.means) + first, params.row_stride,
+                 order.samples + start, order.starts[entry + 1] - start, width, mean);
+      entry == 0 ? extremes.start(mean, order.classes[entry], width)
+                 : extremes.add(mean, order.classes[entry], width);
+    }
+    return extremes;
+  }
+};
+
+inline void selectivity(const SelectivityParams& params, int64_t begin, int64_t end) {
+  run_for<Selectivity>(params.dtype, params, begin, end);
+}
+
+template <typename T>
+struct SelectivityBackward {
+  static void run(const SelectivityBackwardParams& params, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      T* grad = static_cast<T*>(params.grad_means) + n * params.units;
+      const int64_t label = params.classes[n];
+      if (label < 0) {
+        std::memset(grad, 0, params.units * sizeof(T));
+        continue;
+      }
+      const double scale = 1.0 / params.counts[label];
+      for (int64_t c = 0; c < params.units; c += lanes) {
+        const int64_t width = params.units - c;
+        const Int64 is_winner = load_first(params.winner + c, width) == label;
+        const Float64 gradient = is_winner ? load_first(params.grad_maximum + c, width)
+                                           : load_first(params.grad_rest + c, width);
+        store_first(grad + c, narrow<T>(gradient * scale), width);
+      }
+    }
+  }
+};
+
+inline void selectivity_backward(const SelectivityBackwardParams& params, int64_t begin,
+                                 int64_t end) {
+  run_for<SelectivityBackward>(params.dtype, params, begin, end);
+}
+
+}  // namespace selkern::cpu::SELKERN_ISA

@@ -1,0 +1,196 @@
+// Vectors of the instruction set that the including file is compiled for. All arithmetic is in
+// float64; a vector holds as many elements of any type as fit in one float64 vector.
+#pragma once
+
+namespace selkern::cpu::SELKERN_ISA {
+
+constexpr int64_t lanes = SELKERN_VECTOR_BYTES / sizeof(double);
+
+typedef double Float64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
+typedef int64_t Int64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
+typedef float Float32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
+typedef int32_t Int32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
+typedef uint32_t Bits32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
+typedef uint16_t Bits16 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 4)));
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <typename T>
+struct VectorOf;
+template <>
+struct VectorOf<double> {
+  using type = Float64;
+};
+template <>
+struct VectorOf<float> {
+  using type = Float32;
+};
+template <>
+struct VectorOf<Half> {
+  using type = Bits16;
+};
+template <>
+struct VectorOf<BFloat16> {
+  using type = Bits16;
+};
+template <>
+struct VectorOf<int64_t> {
+  using type = Int64;
+};
+template <typename T>
+using Vector = typename VectorOf<T>::type;
+
+template <typename To, typename From>
+inline To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <typename T>
+inline Vector<T> load(const T* from) {
+  Vector<T> values;
+  std::memcpy(&values, from, sizeof(values));
+  return values;
+}
+
+template <typename T>
+inline void store(T* to, Vector<T> values) {
+  std::memcpy(to, &values, sizeof(values));
+}
+
+// The first count elements; the others are zero.
+template <typename T>
+inline Vector<T> load_first(const T* from, int64_t count) {
+  if (count >= lanes) return load(from);
+  T buffer[lanes];
+  for (int64_t i = 0; i < lanes; ++i) buffer[i] = i < count ? from[i] : T{};
+  return load(buffer);
+}
+
+template <typename T>
+inline void store_first(T* to, Vector<T> values, int64_t count) {
+  if (count >= lanes) return store(to, values);
+  T buffer[lanes];
+  store(buffer, values);
+  for (int64_t i = 0; i < lanes; ++i) {
+    if (i < count) to[i] = buffer[i];
+  }
+}
+
+inline Float32 float32_from_half_bits(Bits32 half) {
+  const Bits32 exponent_mask = Bits32{} + (0x7c00u << 13);
+  Bits32 bits = (half & 0x7fffu) << 13;
+  const Bits32 exponent = bits & exponent_mask;
+  bits += (127u - 15u) << 23;
+  bits += (exponent == exponent_mask) ? Bits32{} + ((128u - 16u) << 23) : Bits32{};
+  // Subnormal: renormalised by the subtraction, without touching a subnormal float32.
+  const Bits32 renormalised = bit_cast<Bits32>(bit_cast<Float32>(bits + (1u << 23)) -
+                                               bit_cast<Float32>(Bits32{} + (113u << 23)));
+  bits = (exponent == 0u) ? renormalised : bits;
+  return bit_cast<Float32>(bits | ((half & 0x8000u) << 16));
+}
+
+inline Bits32 half_bits_from_float32(Float32 value) {
+  const Bits32 all = bit_cast<Bits32>(value);
+  const Bits32 bits = all & 0x7fffffffu;
+  const Bits32 normal = (bits + 0xc8000fffu + ((bits >> 13) & 1u)) >> 13;
+  // The addition of 0.5 rounds to the spacing of float16's subnormals.
+  const Bits32 half_one = Bits32{} + 0x3f000000u;
+  const Bits32 subnormal =
+      bit_cast<Bits32>(bit_cast<Float32>(bits) + bit_cast<Float32>(half_one)) - half_one;
+  Bits32 half = (bits < 0x38800000u) ? subnormal : normal;
+  half = (bits >= 0x477ff000u) ? Bits32{} + 0x7c00u : half;
+  half = (bits > 0x7f800000u) ? Bits32{} + 0x7e00u : half;
+  return half | ((all >> 16) & 0x8000u);
+}
+
+inline Float64 float64_from_float32(Float32 values) {
+#if SELKERN_VECTOR_BYTES == 64
+  // One instruction, where gcc 12 makes five of the generic conversion. Its unmasked form warns.
+  return _mm512_maskz_cvtps_pd(0xff, values);
+#else
+  return __builtin_convertvector(values, Float64);
+#endif
+}
+
+template <typename T>
+inline Float64 widen(Vector<T> values) {
+  if constexpr (std::is_same_v<T, double>) {
+    return values;
+  } else if constexpr (std::is_same_v<T, float>) {
+    return float64_from_float32(values);
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    const Bits32 bits = __builtin_convertvector(values, Bits32) << 16;
+    return float64_from_float32(bit_cast<Float32>(bits));
+  } else {
+#if SELKERN_HAS_F16C && SELKERN_VECTOR_BYTES == 64
+    const Float32 single = bit_cast<Float32>(_mm256_cvtph_ps(bit_cast<__m128i>(values)));
+#elif SELKERN_HAS_F16C
+    int64_t bits;
+    std::memcpy(&bits, &values, sizeof(bits));
+    const Float32 single = bit_cast<Float32>(_mm_cvtph_ps(_mm_cvtsi64_si128(bits)));
+#else
+    const Float32 single = float32_from_half_bits(__builtin_convertvector(values, Bits32));
+#endif
+    return float64_from_float32(single);
+  }
+}
+
+template <typename T>
+inline Vector<T> narrow(Float64 values) {
+  if constexpr (std::is_same_v<T, double>) {
+    return values;
+  } else {
+    const Float32 single = __builtin_convertvector(values, Float32);
+    if constexpr (std::is_same_v<T, float>) {
+      return single;
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+      const Bits32 bits = bit_cast<Bits32>(single);
+      Bits32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+      rounded = ((bits & 0x7fffffffu) > 0x7f800000u) ? (bits >> 16) | 0x40u : rounded;
+      return __builtin_convertvector(rounded, Bits16);
+    } else {
+      return __builtin_convertvector(half_bits_from_float32(single), Bits16);
+    }
+  }
+}
+
+template <typename T>
+inline Vector<T> relu(Vector<T> values) {
+  if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
+    return (values <= 0) ? Vector<T>{} : values;
+  } else {
+    constexpr uint16_t infinity = std::is_same_v<T, Half> ? 0x7c00 : 0x7f80;
+    const Bits16 is_positive_or_nan =
+        (Bits16)(values < uint16_t(0x8000)) | (Bits16)((values & uint16_t(0x7fff)) > infinity);
+    return values & is_positive_or_nan;
+  }
+}
+
+// Runs Kernel<T>::run for the element type that dtype names.
+template <template <typename> class Kernel, typename Params>
+inline void run_for(DType dtype, const Params& params, int64_t begin, int64_t end) {
+  switch (dtype) {
+    case DType::float16:
+      return Kernel<Half>::run(params, begin, end);
+    case DType::bfloat16:
+      return Kernel<BFloat16>::run(params, begin, end);
+    case DType::float32:
+      return Kernel<float>::run(params, begin, end);
+    case DType::float64:
+      return Kernel<double>::run(params, begin, end);
+  }
+}
+
+// float64 for float64, otherwise float32.
+template <typename T>
+using Result = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+}  // namespace selkern::cpu::SELKERN_ISA

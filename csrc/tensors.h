@@ -1,0 +1,151 @@
+// Between torch's tensors and the kernels' plain parameters, for both devices.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/dtype.h"
+#include "common/map_layout.h"
+
+namespace selkern {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Arrives in Python as a ValueError with this text.
+template <typename... Parts>
+inline void check(bool condition, const Parts&... parts) {
+  if (condition) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::invalid_argument(message.str());
+}
+
+inline DType dtype_of(ScalarType type, const char* name) {
+  switch (type) {
+    case ScalarType::Half:
+      return DType::float16;
+    case ScalarType::BFloat16:
+      return DType::bfloat16;
+    case ScalarType::Float:
+      return DType::float32;
+    case ScalarType::Double:
+      return DType::float64;
+    default:
+      throw std::invalid_argument(std::string(name) +
+                                  " must be float16, bfloat16, float32 or float64");
+  }
+}
+
+inline DType dtype_of(const Tensor& tensor, const char* name) {
+  return dtype_of(tensor.scalar_type(), name);
+}
+
+inline ScalarType result_type(ScalarType type) {
+  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                            const Tensor& like) {
+  int32_t dtype, device_type, device_index;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      sizes.size(), sizes.data(), strides.data(), dtype, device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+inline Tensor empty(const std::vector<int64_t>& sizes, ScalarType dtype, const Tensor& like) {
+  return torch::stable::new_empty(like, sizes, dtype);
+}
+
+inline std::vector<int64_t> sizes_of(const Tensor& x) {
+  return std::vector<int64_t>(x.sizes().begin(), x.sizes().end());
+}
+
+// x [N, C, ...] as feature maps, or nothing where its strides are neither planar nor channels-last.
+// Axes of one element have no stride to speak of.
+inline std::optional<MapLayout> strided_layout(const Tensor& x) {
+  MapLayout layout{x.size(0), x.size(1), 1, x.stride(0), x.stride(1), 1, false};
+  bool found = false;
+  for (int64_t axis = x.dim() - 1; axis >= 2; --axis) {
+    const int64_t size = x.size(axis), stride = x.stride(axis);
+    if (size != 1 && !found) {
+      layout.position_stride = stride;
+      found = true;
+    } else if (size != 1 && stride != layout.positions * layout.position_stride) {
+      return std::nullopt;
+    }
+    layout.positions *= size;
+  }
+  const bool adjacent_units = layout.unit_stride == 1 || layout.units == 1;
+  if (layout.positions == 1) {
+    layout.channels_last = true;
+    layout.position_stride = layout.units;
+    return adjacent_units ? std::optional(layout) : std::nullopt;
+  }
+  if (layout.position_stride == 1) return layout;
+  layout.channels_last = true;
+  return adjacent_units ? std::optional(layout) : std::nullopt;
+}
+
+// Maps that a kernel can read: x itself where its strides allow, otherwise one contiguous copy.
+struct Maps {
+  Tensor tensor;
+  MapLayout layout;
+};
+
+inline Maps readable_maps(const Tensor& x) {
+  if (auto layout = strided_layout(x)) return {x, *layout};
+  Tensor copy = torch::stable::contiguous(x);
+  return {copy, strided_layout(copy).value()};
+}
+
+inline bool is_dense(const MapLayout& layout) {
+  const int64_t unit_stride = layout.channels_last ? 1 : layout.positions;
+  const int64_t position_stride = layout.channels_last ? layout.units : 1;
+  return (layout.units == 1 || layout.unit_stride == unit_stride) &&
+         (layout.positions == 1 || layout.position_stride == position_stride) &&
+         (layout.samples == 1 || layout.sample_stride == layout.units * layout.positions);
+}
+
+// The strides of an output shaped like maps: theirs where they are dense, otherwise dense ones of
+// the same kind. The fake kernels follow the same rule.
+inline std::vector<int64_t> output_strides(const Maps& maps) {
+  const auto sizes = maps.tensor.sizes();
+  const auto strides = maps.tensor.strides();
+  if (is_dense(maps.layout)) return std::vector<int64_t>(strides.begin(), strides.end());
+  std::vector<int64_t> dense(sizes.size());
+  int64_t stride = maps.layout.channels_last ? sizes[1] : 1;
+  for (size_t axis = sizes.size() - 1; axis >= 2; --axis) {
+    dense[axis] = stride;
+    stride *= std::max<int64_t>(1, sizes[axis]);
+  }
+  dense[1] = maps.layout.channels_last ? 1 : stride;
+  dense[0] = std::max<int64_t>(1, maps.layout.units * maps.layout.positions);
+  return dense;
+}
+
+inline Maps empty_maps(const Maps& like) {
+  Tensor tensor = empty_strided(sizes_of(like.tensor), output_strides(like), like.tensor);
+  return {tensor, strided_layout(tensor).value()};
+}
+
+// tensor [N, C] with adjacent units: itself, or one contiguous copy.
+inline Tensor readable_rows(const Tensor& tensor) {
+  return tensor.size(1) == 1 || tensor.stride(1) == 1 ? tensor : torch::stable::contiguous(tensor);
+}
+
+}  // namespace selkern
