@@ -1,0 +1,299 @@
+"""Finding a model's layers and taking the means of what they put out."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selkern.pooling import relu_with_mean, relu_with_mean_, spatial_mean
+
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_TAP = "_selkern_tap"
+
+
+class Tap:
+    """Means ``[N, C]`` of one layer, a tensor for each of its calls in the last forward."""
+
+    def __init__(self, name: str, unit_dim: int, mean: Callable[..., Tensor] = spatial_mean):
+        self.name = name
+        self.unit_dim = unit_dim
+        self.mean = mean
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last forward."""
+        # New objects, because reading the old ones would make torch.compile guard on them.
+        self.means: list[Tensor] = []
+        self.ran_without_grad = False
+
+    def add(self, mean: Tensor) -> None:
+        """Keep the mean of a call; activation checkpointing's second run of it is none."""
+        if not _is_in_backward():
+            self.means.append(mean)
+
+    def add_output(self, output: Any) -> None:
+        """Keep the mean of a layer's output, unless gradients are off."""
+        if not torch.is_grad_enabled():
+            self.ran_without_grad = True
+            return
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"layer {self.name!r} must return a tensor to be regularized, "
+                f"got {type(output).__name__}"
+            )
+        self.add(self.mean(output, unit_dim=self.axis(output)))
+
+    def axis(self, x: Tensor) -> int:
+        """Return the unit axis of ``x``: ``[N, C]`` has but one."""
+        return 1 if x.dim() == 2 else self.unit_dim
+
+
+class TappedReLU(nn.ReLU):
+    """What an attached ``nn.ReLU`` becomes: the same function, and the mean in the same pass.
+
+    Only ``__class__`` of the module changes, so that hooks, isinstance and state_dict stay, and a
+    model that is compiled already compiles again.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply ReLU, and leave the mean with the tap unless gradients are off."""
+        tap: Tap = getattr(self, _TAP)
+        axis = tap.axis(x)
+        if not torch.is_grad_enabled():
+            tap.ran_without_grad = True
+            return nn.functional.relu(x, inplace=self.inplace)
+        if not self.inplace:
+            y, mean = relu_with_mean(x, unit_dim=axis)
+        elif axis in (1, 1 - x.dim()):
+            y, mean = x, relu_with_mean_(x)
+        else:
+            y = torch.relu_(x)
+            mean = spatial_mean(y, unit_dim=axis)
+        tap.add(mean)
+        return y
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Copy and pickle as the plain ``nn.ReLU`` that this module was."""
+        state = {key: value for key, value in self.__dict__.items() if key != _TAP}
+        return _new_relu, (), state
+
+
+def _new_relu() -> nn.ReLU:
+    return nn.ReLU.__new__(nn.ReLU)
+
+
+def _do_nothing(*_: Any) -> None:
+    """Stand in for a hook in a copy of the model."""
+
+
+def _inert_hook() -> Callable[..., None]:
+    return _do_nothing
+
+
+class _OutputHook:
+    def __init__(self, tap: Tap):
+        self.tap = tap
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.tap.add_output(output)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inert_hook, ()
+
+
+class _NewForwardHook:
+    def __init__(self, taps: Sequence[Tap]):
+        self.taps = taps
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if not _is_in_backward():
+            for tap in self.taps:
+                tap.reset()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inert_hook, ()
+
+
+def _is_in_backward() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+class Capture:
+    """Taps on layers of a model, until :meth:`close`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model whose forward starts a new set of means.
+    layers : dict of str to nn.Module
+        The layers to tap, by name.
+    unit_dim : int
+        Unit axis of their outputs.
+    mean : callable
+        :func:`selkern.spatial_mean`, which also fuses the mean into each ``nn.ReLU``, or another
+        function of its signature.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, nn.Module],
+        unit_dim: int,
+        mean: Callable[..., Tensor] = spatial_mean,
+    ):
+        self.taps: list[Tap] = []
+        self._fused: list[nn.Module] = []
+        self._handles: list[Any] = []
+        for name, module in layers.items():
+            tap = Tap(name, unit_dim, mean)
+            self.taps.append(tap)
+            if type(module) is nn.ReLU and mean is spatial_mean:
+                setattr(module, _TAP, tap)
+                module.__class__ = TappedReLU
+                self._fused.append(module)
+            else:
+                self._handles.append(module.register_forward_hook(_OutputHook(tap)))
+        for root in _unwrapped(model):
+            self._handles.append(root.register_forward_pre_hook(_NewForwardHook(self.taps)))
+
+    def close(self) -> None:
+        """Put every layer back as it was."""
+        for module in self._fused:
+            module.__class__ = nn.ReLU
+            delattr(module, _TAP)
+        for handle in self._handles:
+            handle.remove()
+        for tap in self.taps:
+            tap.reset()
+        self._fused, self._handles = [], []
+
+    def means(self) -> dict[str, Tensor]:
+        """Return the means of the last forward; the second call of ``relu`` is ``relu_1``.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was captured, or only a part because of ``torch.no_grad``.
+        """
+        without_grad = [tap.name for tap in self.taps if tap.ran_without_grad]
+        found: dict[str, Tensor] = {}
+        taken = {tap.name for tap in self.taps}
+        for tap in self.taps:
+            for call, mean in enumerate(tap.means):
+                found[_call_name(tap.name, call, taken)] = mean
+        if not found:
+            raise RuntimeError(
+                "no activation was captured: call the model before the regularizer, with gradients "
+                "enabled (the last forward ran under torch.no_grad or inference_mode, or not at "
+                "all), and attach the regularizer before a model compiled by torch.compile runs "
+                "for the first time"
+            )
+        if without_grad:
+            raise RuntimeError(
+                f"layers {without_grad} ran without gradients in the last forward while others "
+                "had them: checkpoint with use_reentrant=False, or leave them out of layers="
+            )
+        return found
+
+
+def _call_name(name: str, call: int, taken: set[str]) -> str:
+    if call == 0:
+        return name
+    while f"{name}_{call}" in taken:
+        call += 1
+    taken.add(f"{name}_{call}")
+    return f"{name}_{call}"
+
+
+def _unwrapped(model: nn.Module) -> list[nn.Module]:
+    """Return ``model`` and what it wraps: compiled, or distributed as ``module``."""
+    chain = [model]
+    while True:
+        children = chain[-1]._modules
+        inner = children.get("_orig_mod")
+        if inner is None and list(children) == ["module"]:
+            inner = children["module"]
+        if inner is None:
+            return chain
+        chain.append(inner)
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every submodule under every name it has, wrappers left out."""
+    root = _unwrapped(model)[-1]
+    named = root.named_modules(remove_duplicate=False)
+    return {_without_wrappers(name): module for name, module in named if name}
+
+
+def find_layers(
+    model: nn.Module,
+    layers: str | nn.Module | Iterable[str | nn.Module] | None,
+    default: tuple[type[nn.Module], ...],
+) -> dict[str, nn.Module]:
+    """Return the layers that ``layers`` selects, by name and each but once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; compiled and distributed wrappers are looked through.
+    layers : str, nn.Module, iterable of them, or None
+        Dotted names, globs, or submodules. None selects every module of the ``default`` types.
+    default : tuple of type
+        What None stands for.
+
+    Raises
+    ------
+    TypeError
+        If an entry is neither a string nor a module.
+    ValueError
+        If a name, glob or module is not in the model, or nothing is selected.
+    """
+    named = _named_layers(model)
+    if layers is None:
+        names = [name for name, module in named.items() if isinstance(module, default)]
+        if not names:
+            kinds = ", ".join(f"nn.{kind.__name__}" for kind in default)
+            raise ValueError(
+                f"layers=None selects every {kinds}, and the model has none; a functional call "
+                "such as F.relu cannot be seen: pass layers= with the modules to regularize"
+            )
+    else:
+        entries = [layers] if isinstance(layers, (str, nn.Module)) else list(layers)
+        names = [name for entry in entries for name in _matches(entry, named)]
+        if not names:
+            raise ValueError("layers must select at least one layer, got none")
+    selected: dict[str, nn.Module] = {}
+    for name in names:
+        if not any(named[name] is module for module in selected.values()):
+            selected[name] = named[name]
+    return selected
+
+
+def _matches(entry: Any, named: dict[str, nn.Module]) -> list[str]:
+    if isinstance(entry, nn.Module):
+        for name, module in named.items():
+            if module is entry:
+                return [name]
+        raise ValueError(f"layers must be submodules of the model, got {type(entry).__name__}")
+    if not isinstance(entry, str):
+        raise TypeError(
+            f"layers must be names, globs or modules, got an entry of {type(entry).__name__}"
+        )
+    for pattern in (entry, _without_wrappers(entry.removeprefix("module."))):
+        if pattern in named:
+            return [pattern]
+        found = fnmatch.filter(named, pattern)
+        if found:
+            return found
+    close = difflib.get_close_matches(entry, named, n=3)
+    hint = f"; did you mean {', '.join(map(repr, close))}?" if close else ""
+    raise ValueError(f"layers must name layers of the model, got {entry!r}{hint}")

@@ -1,0 +1,161 @@
+"""Fake kernels and vmap rules of the raw operators ``torch.ops.selkern``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import register_fake, register_vmap
+
+from selkern._layout import is_channels_last, result_dtype
+
+_ops = torch.ops.selkern
+
+
+def _empty_maps(x: Tensor) -> Tensor:
+    """Return an empty output shaped like ``x``, strided by the rule of ``csrc/tensors.h``."""
+    if x.is_contiguous() or is_channels_last(x):
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+    positions_fold = all(
+        x.shape[axis] == 1 or x.stride(axis) == x.stride(axis + 1) * x.shape[axis + 1]
+        for axis in range(2, x.dim() - 1)
+    )
+    is_planar = x.dim() == 2 or x.stride(-1) == 1
+    if positions_fold and not is_planar and (x.stride(1) == 1 or x.shape[1] == 1):
+        return x.movedim(1, -1).new_empty(x.movedim(1, -1).shape).movedim(-1, 1)
+    return x.new_empty(x.shape)
+
+
+def _empty_mean(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[:2], dtype=result_dtype(x.dtype))
+
+
+@register_fake("selkern::spatial_mean")
+def _(x: Tensor) -> Tensor:
+    return _empty_mean(x)
+
+
+@register_fake("selkern::relu_with_mean")
+def _(x: Tensor) -> tuple[Tensor, Tensor]:
+    return _empty_maps(x), _empty_mean(x)
+
+
+@register_fake("selkern::relu_with_mean_")
+def _(x: Tensor) -> Tensor:
+    return _empty_mean(x)
+
+
+@register_fake("selkern::relu_with_mean_backward")
+def _(grad_y: Tensor | None, grad_mean: Tensor | None, y: Tensor) -> Tensor:
+    return _empty_maps(y)
+
+
+@register_fake("selkern::class_means")
+def _(x: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    means = x.new_empty((num_classes, x.shape[1]), dtype=result_dtype(x.dtype))
+    return means, x.new_empty((num_classes,), dtype=torch.int64)
+
+
+@register_fake("selkern::class_means_backward")
+def _(
+    grad: Tensor, labels: Tensor, counts: Tensor, ignore_index: int, dtype: torch.dtype
+) -> Tensor:
+    return grad.new_empty((labels.shape[0], grad.shape[1]), dtype=dtype)
+
+
+@register_fake("selkern::selectivity")
+def _(
+    activations: Sequence[Tensor], labels: Tensor, num_classes: int, eps: float, ignore_index: int
+) -> tuple[Tensor, ...]:
+    units = sum(x.shape[1] for x in activations)
+    result = activations[0].new_empty((), dtype=result_dtype(*(x.dtype for x in activations)))
+    return (
+        result,
+        result.new_empty((len(activations),)),
+        result.new_empty((units,)),
+        result.new_empty((units,)),
+        result.new_empty((units,)),
+        result.new_empty((units,), dtype=torch.int64),
+        result.new_empty((num_classes,), dtype=torch.int64),
+    )
+
+
+@register_fake("selkern::selectivity_backward")
+def _(
+    grad_loss: Tensor | None,
+    grad_index: Tensor | None,
+    grad_maximum: Tensor | None,
+    grad_rest: Tensor | None,
+    maximum: Tensor,
+    rest: Tensor,
+    winner: Tensor,
+    counts: Tensor,
+    labels: Tensor,
+    units: Sequence[int],
+    positions: Sequence[int],
+    eps: float,
+    ignore_index: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    return maximum.new_empty((labels.shape[0], maximum.shape[0]), dtype=dtype)
+
+
+def _fold(x: Tensor, batch_dim: int | None, batch_size: int) -> Tensor:
+    """Merge the batch axis into the samples, which spatial operators treat one by one."""
+    batched = x.expand(batch_size, *x.shape) if batch_dim is None else x.movedim(batch_dim, 0)
+    return batched.flatten(0, 1)
+
+
+def _unfold(x: Tensor, batch_size: int) -> Tensor:
+    return x.unflatten(0, (batch_size, x.shape[0] // batch_size))
+
+
+@register_vmap("selkern::spatial_mean")
+def _(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+    mean = _ops.spatial_mean(_fold(x, in_dims[0], info.batch_size))
+    return _unfold(mean, info.batch_size), 0
+
+
+@register_vmap("selkern::relu_with_mean")
+def _(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    y, mean = _ops.relu_with_mean(_fold(x, in_dims[0], info.batch_size))
+    return (_unfold(y, info.batch_size), _unfold(mean, info.batch_size)), (0, 0)
+
+
+@register_vmap("selkern::relu_with_mean_backward")
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None) -> tuple[Tensor, int]:
+    folded = [
+        None if x is None else _fold(x, dim, info.batch_size) for x, dim in zip(args, in_dims)
+    ]
+    grad_x = _ops.relu_with_mean_backward(*folded)
+    return _unfold(grad_x, info.batch_size), 0
+
+
+def _select(value: Any, batch_dim: Any, index: int) -> Any:
+    if batch_dim is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.select(batch_dim, index)
+    return [_select(item, dim, index) for item, dim in zip(value, batch_dim)]
+
+
+def _one_by_one(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Run ``op`` on each element of the batch: labels may differ between them."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        results = [
+            op(*(_select(value, dim, index) for value, dim in zip(args, in_dims)))
+            for index in range(info.batch_size)
+        ]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        stacked = tuple(torch.stack(outputs) for outputs in zip(*results))
+        return stacked, (0,) * len(stacked)
+
+    return rule
+
+
+for _name in ("class_means", "class_means_backward", "selectivity", "selectivity_backward"):
+    register_vmap(f"selkern::{_name}", _one_by_one(getattr(_ops, _name)))

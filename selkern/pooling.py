@@ -1,0 +1,189 @@
+"""Spatial means of feature maps, alone and fused into the ReLU before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selkern import _checks, _library, reference
+from selkern._layout import Map, units_back, units_second
+
+_ops = torch.ops.selkern
+
+
+class _SpatialMean(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, is_leaf: bool) -> Tensor:
+        return _ops.spatial_mean(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
+        ctx.map = Map.of(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.map.filled(grad / ctx.map.positions), None
+
+
+class _ReluWithMean(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return _ops.relu_with_mean(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor | None, grad_mean: Tensor | None) -> Tensor | None:
+        (y,) = ctx.saved_tensors
+        return _relu_with_mean_backward(grad_y, grad_mean, y)
+
+
+class _ReluWithMeanInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, _ops.relu_with_mean_(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.mark_dirty(inputs[0])
+        ctx.save_for_backward(output[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor | None, grad_mean: Tensor | None) -> Tensor | None:
+        (y,) = ctx.saved_tensors
+        return _relu_with_mean_backward(grad_y, grad_mean, y)
+
+
+def _relu_with_mean_backward(
+    grad_y: Tensor | None, grad_mean: Tensor | None, y: Tensor
+) -> Tensor | None:
+    if grad_y is None and grad_mean is None:
+        return None
+    if not torch.is_grad_enabled():
+        return _ops.relu_with_mean_backward(grad_y, grad_mean, y)
+    grad: Tensor | float = 0.0 if grad_y is None else grad_y
+    if grad_mean is not None:
+        maps = Map(y.shape, grad_mean.dtype, is_leaf=False, channels_last=False)
+        grad = maps.filled(grad_mean / maps.positions) + grad
+    return torch.where(y <= 0, 0.0, grad).to(y.dtype)
+
+
+@torch.compiler.allow_in_graph
+def _spatial_mean(x: Tensor, unit_dim: int) -> Tensor:
+    return _SpatialMean.apply(units_second(x, unit_dim), x.is_leaf)
+
+
+@torch.compiler.allow_in_graph
+def _relu_with_mean(x: Tensor, unit_dim: int) -> tuple[Tensor, Tensor]:
+    y, mean = _ReluWithMean.apply(units_second(x, unit_dim))
+    return units_back(y, unit_dim), mean
+
+
+def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
+    r"""Mean of each unit over the positions of its map.
+
+    .. math:: m_{nc} = \frac{1}{P} \sum_p x_{ncp}
+
+    The sum is exact to float64 whatever the dtype of ``x``, and the gradient is an expanded view
+    that takes no memory.
+
+    Parameters
+    ----------
+    x : Tensor
+        Activations ``[N, C]``, ``[N, C, L]``, ``[N, C, H, W]`` or ``[N, C, D, H, W]``; float16,
+        bfloat16, float32 or float64; contiguous or channels-last, read without a copy. ``[N, C]``
+        counts as maps of one position.
+    unit_dim : int, default 1
+        Axis of the units; ``-1`` for tokens ``[N, T, C]``. Not 0, the axis of the samples.
+
+    Returns
+    -------
+    Tensor
+        Means ``[N, C]``, float64 for float64 ``x`` and float32 otherwise; NaN for maps without
+        positions.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not a floating tensor or ``unit_dim`` not an integer.
+    ValueError
+        If ``x`` has fewer than 2 or more than 5 axes, or ``unit_dim`` is not one of them.
+
+    Examples
+    --------
+    >>> spatial_mean(torch.tensor([[[1.0, 2.0, 6.0]]]))
+    tensor([[3.]])
+    """
+    _checks.activation("x", x)
+    axis = _checks.unit_axis("unit_dim", unit_dim, x)
+    if not _library.COMPILED:
+        return reference.spatial_mean(x, unit_dim=axis)
+    return _spatial_mean(x, axis)
+
+
+def relu_with_mean(x: Tensor, *, unit_dim: int = 1) -> tuple[Tensor, Tensor]:
+    r"""ReLU, and the spatial mean of its result, in one pass over the data.
+
+    .. math:: y = \max(x, 0), \qquad m_{nc} = \frac{1}{P} \sum_p y_{ncp}
+
+    Both gradients arrive at one node, :math:`[y > 0] (g_y + g_m / P)`, in the pass that the
+    backward of a ReLU takes anyway. At NaN it behaves as :func:`torch.relu`: the value stays NaN
+    and the gradient passes.
+
+    Parameters
+    ----------
+    x : Tensor
+        Activations, as for :func:`spatial_mean`.
+    unit_dim : int, default 1
+        Axis of the units, as for :func:`spatial_mean`.
+
+    Returns
+    -------
+    y : Tensor
+        ``relu(x)``, with the dtype and memory format of ``x``.
+    m : Tensor
+        Means ``[N, C]`` of ``y``, float64 for float64 ``x`` and float32 otherwise. They go into
+        :func:`mean_selectivity` as they are.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not a floating tensor or ``unit_dim`` not an integer.
+    ValueError
+        If ``x`` has fewer than 2 or more than 5 axes, or ``unit_dim`` is not one of them.
+
+    Examples
+    --------
+    >>> y, m = relu_with_mean(torch.tensor([[[-1.0, 2.0, 4.0]]]))
+    >>> y
+    tensor([[[0., 2., 4.]]])
+    >>> m
+    tensor([[2.]])
+    """
+    _checks.activation("x", x)
+    axis = _checks.unit_axis("unit_dim", unit_dim, x)
+    if not _library.COMPILED:
+        return reference.relu_with_mean(x, unit_dim=axis)
+    return _relu_with_mean(x, axis)
+
+
+def relu_with_mean_(x: Tensor) -> Tensor:
+    """Apply ReLU to ``x`` in place and return the spatial means of the result.
+
+    Autograd follows the fused form in plain eager mode only, and not where ``x`` is a view; there
+    it falls back on two passes.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x._is_view():
+        return spatial_mean(torch.relu_(x))
+    _, mean = _ReluWithMeanInPlace.apply(x)
+    return mean
