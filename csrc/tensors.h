@@ -79,6 +79,11 @@ inline std::vector<int64_t> sizes_of(const Tensor& x) {
 // Axes of one element have no stride to speak of.
 inline std::optional<MapLayout> strided_layout(const Tensor& x) {
   MapLayout layout{x.size(0), x.size(1), 1, x.stride(0), x.stride(1), 1, false};
+  if (x.numel() == 0) {
+    for (int64_t axis = 2; axis < x.dim(); ++axis) layout.positions *= x.size(axis);
+    layout.sample_stride = layout.unit_stride = layout.position_stride = 0;
+    return layout;
+  }
   bool found = false;
   for (int64_t axis = x.dim() - 1; axis >= 2; --axis) {
     const int64_t size = x.size(axis), stride = x.stride(axis);
@@ -114,6 +119,7 @@ inline Maps readable_maps(const Tensor& x) {
 }
 
 inline bool is_dense(const MapLayout& layout) {
+  if (layout.numel() == 0) return true;
   const int64_t unit_stride = layout.channels_last ? 1 : layout.positions;
   const int64_t position_stride = layout.channels_last ? layout.units : 1;
   return (layout.units == 1 || layout.unit_stride == unit_stride) &&

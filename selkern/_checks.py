@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -61,9 +62,9 @@ def num_classes(value: Any) -> int:
 
 def epsilon(value: Any) -> float:
     """Return a finite ``eps`` of at least zero."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"eps must be a real number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise ValueError(f"eps must be finite and at least 0, got {value}")
     return float(value)
 

@@ -16,10 +16,19 @@ from selkern.pooling import spatial_mean
 _ops = torch.ops.selkern
 
 
-def _kept_classes(labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return which samples take part, and a valid class for each sample."""
+def _classes_and_weights(
+    labels: Tensor, counts: Tensor, ignore_index: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return a valid class for each sample, and its weight in that class's mean."""
     kept = labels != ignore_index
-    return kept, torch.where(kept, labels, 0).long()
+    classes = torch.where(kept, labels, 0).long()
+    return classes, kept.to(dtype) / counts[classes].clamp(min=1)
+
+
+def _weighted(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return ``rows`` times ``weights``, and 0 for weight 0 even where a row is not finite."""
+    weights = weights.unsqueeze(1)
+    return torch.where(weights > 0, rows * weights, 0.0)
 
 
 class _ClassMeans(torch.autograd.Function):
@@ -45,9 +54,9 @@ class _ClassMeans(torch.autograd.Function):
             return None, None, None, None
         labels, counts = ctx.saved_tensors
         if torch.is_grad_enabled():
-            kept, classes = _kept_classes(labels, ctx.ignore_index)
-            rows = grad.index_select(0, classes) / counts[classes].unsqueeze(1)
-            grad_x = torch.where(kept.unsqueeze(1), rows, 0.0).to(ctx.dtype)
+            classes, weights = _classes_and_weights(labels, counts, ctx.ignore_index, grad.dtype)
+            rows = grad.index_select(0, classes)
+            grad_x = _weighted(rows, weights).to(ctx.dtype)
         else:
             grad_x = _ops.class_means_backward(grad, labels, counts, ctx.ignore_index, ctx.dtype)
         return grad_x, None, None, None
@@ -142,10 +151,9 @@ def _gradient_of_means(
         of_rest = of_rest + grad_rest
     of_rest = of_rest / (present - 1).clamp(min=1)
 
-    kept, classes = _kept_classes(labels, ctx.ignore_index)
+    classes, weights = _classes_and_weights(labels, counts, ctx.ignore_index, maximum.dtype)
     is_winner = classes.unsqueeze(1) == winner
-    of_means = torch.where(is_winner, of_maximum, of_rest) / counts[classes].unsqueeze(1)
-    return torch.where(kept.unsqueeze(1), of_means, 0.0)
+    return _weighted(torch.where(is_winner, of_maximum, of_rest), weights)
 
 
 @torch.compiler.allow_in_graph

@@ -1,25 +1,50 @@
 // Spatial means and the ReLU that takes one along. Included by kernel_table.h.
 #pragma once
 
+#include "cpu/row_sums.h"
 #include "cpu/vectors.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 
-// Loads count elements, stores their relu to y where asked to, and returns them as float64.
-template <typename T, bool with_relu>
-inline Float64 take(const T* x, T* y, int64_t count) {
-  Vector<T> values = load_first(x, count);
-  if constexpr (with_relu) {
-    values = relu<T>(values);
-    store_first(y, values, count);
+template <typename T>
+inline void relu_row(const T* x, T* y, int64_t count) {
+  int64_t i = 0;
+  for (; i + full_lanes<T> <= count; i += full_lanes<T>) {
+    store(y + i, relu<T>(load<T, FullVector<T>>(x + i)));
   }
-  return widen<T>(values);
+  for (; i < count; i += lanes) {
+    store_first(y + i, relu<T>(load_first(x + i, count - i)), count - i);
+  }
 }
 
-// Element p is added to lane p % 32 and the lanes as a binary tree, so that every instruction set
-// gives the same bits.
+// The first count of lanes elements, the others zero. Elements before limit may be read.
+template <typename T>
+inline Float64 widen_first(const T* from, int64_t count, const T* limit) {
+  if (count >= lanes) return widen<T>(load(from));
+  if (from + lanes > limit) return widen<T>(load_first(from, count));
+  constexpr int64_t index[] = {0, 1, 2, 3, 4, 5, 6, 7};
+  return (load(index) < count) ? widen<T>(load(from)) : Float64{};
+}
+
+// Position p of a planar map is added to lane p % 32 and the lanes as a binary tree, so that every
+// instruction set gives the same bits.
 constexpr int64_t sum_lanes = 32;
 constexpr int64_t sum_parts = sum_lanes / lanes;
+
+template <typename T>
+inline void add_to_lanes(const T* values, int64_t count, const T* limit, Float64* sum) {
+  Float64 part[sum_parts];
+  std::memcpy(part, sum, sizeof(part));
+  int64_t p = 0;
+  for (; p + sum_lanes <= count; p += sum_lanes) {
+    for (int64_t i = 0; i < sum_parts; ++i) part[i] += widen<T>(load(values + p + i * lanes));
+  }
+  // Constant indices, or the sums would not stay in registers.
+  for (int64_t i = 0; i < sum_parts; ++i, p += lanes) {
+    if (p < count) part[i] += widen_first(values + p, count - p, limit);
+  }
+  std::memcpy(sum, part, sizeof(part));
+}
 
 inline double sum_of_lanes(Float64* part) {
   for (int64_t half = sum_parts / 2; half > 0; half /= 2) {
@@ -33,40 +58,48 @@ inline double sum_of_lanes(Float64* part) {
   return lane[0];
 }
 
+// Elements that stay in the first-level cache between relu and sum.
+constexpr int64_t planar_block = 1024;
+
+// Means of `maps` adjacent planar maps, after relu where asked for.
 template <typename T, bool with_relu>
-inline double planar_sum(const T* x, T* y, int64_t positions) {
-  Float64 part[sum_parts] = {};
-  int64_t p = 0;
-  for (; p + sum_lanes <= positions; p += sum_lanes) {
-    for (int64_t i = 0; i < sum_parts; ++i) {
-      part[i] += take<T, with_relu>(x + p + i * lanes, y + p + i * lanes, lanes);
+inline void planar_means(const T* x, T* y, int64_t maps, int64_t positions, Result<T>* mean) {
+  const T* values = with_relu ? y : x;
+  const double scale = 1.0 / positions;
+  if (positions <= planar_block) {
+    if constexpr (with_relu) relu_row(x, y, maps * positions);
+    const T* limit = values + maps * positions;
+    for (int64_t map = 0; map < maps; ++map) {
+      Float64 sum[sum_parts] = {};
+      add_to_lanes(values + map * positions, positions, limit, sum);
+      mean[map] = sum_of_lanes(sum) * scale;
     }
+    return;
   }
-  // Constant indices, or the sums would not stay in registers.
-  for (int64_t i = 0; i < sum_parts; ++i, p += lanes) {
-    if (p < positions) part[i] += take<T, with_relu>(x + p, y + p, positions - p);
+  for (int64_t map = 0; map < maps; ++map) {
+    Float64 sum[sum_parts] = {};
+    for (int64_t p = map * positions; p < (map + 1) * positions; p += planar_block) {
+      const int64_t count = std::min((map + 1) * positions - p, planar_block);
+      if constexpr (with_relu) relu_row(x + p, y + p, count);
+      add_to_lanes(values + p, count, values + p + count, sum);
+    }
+    mean[map] = sum_of_lanes(sum) * scale;
   }
-  return sum_of_lanes(part);
 }
 
-// Sample and unit of the planar maps in turn, with one division at the start.
-class MapIndex {
- public:
-  inline MapIndex(int64_t item, int64_t units) : n(item / units), c(item % units), units_(units) {}
+inline bool has_adjacent_maps(const MapLayout& layout) {
+  return layout.unit_stride == layout.positions &&
+         layout.sample_stride == layout.units * layout.positions;
+}
 
-  inline void next() {
-    if (++c == units_) {
-      c = 0;
-      ++n;
-    }
-  }
+// Planar maps that are worked on together: as many as fit a block where they lie side by side.
+inline int64_t maps_together(bool adjacent, int64_t positions) {
+  return adjacent ? std::max<int64_t>(1, planar_block / std::max<int64_t>(1, positions)) : 1;
+}
 
-  int64_t n;
-  int64_t c;
-
- private:
-  int64_t units_;
-};
+inline int64_t map_offset(const MapLayout& layout, int64_t item) {
+  return item / layout.units * layout.sample_stride + item % layout.units * layout.unit_stride;
+}
 
 // Where relu(x) goes. Without it nothing is stored, and x serves as a valid pointer.
 template <typename T, bool with_relu>
@@ -78,70 +111,13 @@ template <typename T, bool with_relu>
 void planar_mean(const SpatialMeanParams& params, int64_t begin, int64_t end) {
   const MapLayout& x = params.x_layout;
   const MapLayout& y = params.y_layout;
-  MapIndex at(begin, x.units);
-  for (int64_t item = begin; item < end; ++item, at.next()) {
-    const int64_t n = at.n, c = at.c;
-    const T* x_map = static_cast<const T*>(params.x) + n * x.sample_stride + c * x.unit_stride;
-    T* y_map = relu_output<T, with_relu>(params) + n * y.sample_stride + c * y.unit_stride;
-    const double sum = planar_sum<T, with_relu>(x_map, y_map, x.positions);
-    static_cast<Result<T>*>(params.mean)[item] = sum / x.positions;
-  }
-}
-
-// Positions p to p + 3 of lanes adjacent units.
-template <typename T, bool with_relu>
-inline Float64 take_four(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t count) {
-  const Float64 first =
-      take<T, with_relu>(x, y, count) + take<T, with_relu>(x + x_stride, y + y_stride, count);
-  const Float64 second = take<T, with_relu>(x + 2 * x_stride, y + 2 * y_stride, count) +
-                         take<T, with_relu>(x + 3 * x_stride, y + 3 * y_stride, count);
-  return first + second;
-}
-
-template <typename T, bool with_relu>
-inline Float64 column_sum(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t positions,
-                          int64_t count) {
-  Float64 sum = {};
-  int64_t p = 0;
-  for (; p + 4 <= positions; p += 4) {
-    sum += take_four<T, with_relu>(x + p * x_stride, x_stride, y + p * y_stride, y_stride, count);
-  }
-  for (; p < positions; ++p) {
-    sum += take<T, with_relu>(x + p * x_stride, y + p * y_stride, count);
-  }
-  return sum;
-}
-
-template <typename T, bool with_relu>
-void channels_last_block_mean(const T* x, int64_t x_stride, T* y, int64_t y_stride,
-                              int64_t positions, int64_t units, Result<T>* mean) {
-  const int64_t whole = units / lanes * lanes;
-  Float64 sum[channels_last_block / lanes];
-  std::memset(sum, 0, whole * sizeof(double));
-  int64_t p = 0;
-  for (; p + 4 <= positions; p += 4) {
-    const T* x_row = x + p * x_stride;
-    T* y_row = y + p * y_stride;
-    for (int64_t c = 0; c < whole; c += lanes) {
-      sum[c / lanes] += take_four<T, with_relu>(x_row + c, x_stride, y_row + c, y_stride, lanes);
-    }
-  }
-  for (; p < positions; ++p) {
-    for (int64_t c = 0; c < whole; c += lanes) {
-      sum[c / lanes] += take<T, with_relu>(x + p * x_stride + c, y + p * y_stride + c, lanes);
-    }
-  }
-  const double count = positions;
-  for (int64_t c = 0; c < whole; c += lanes) {
-    store(mean + c, narrow<Result<T>>(sum[c / lanes] / count));
-  }
-  if (whole < units) {
-    // The last units, as a whole vector that overlaps the ones before where there are enough.
-    const int64_t c = std::max<int64_t>(0, units - lanes);
-    const int64_t width = std::min(units, lanes);
-    const Float64 last =
-        column_sum<T, with_relu>(x + c, x_stride, y + c, y_stride, positions, width);
-    store_first(mean + c, narrow<Result<T>>(last / count), width);
+  const bool adjacent = has_adjacent_maps(x) && (!with_relu || has_adjacent_maps(y));
+  const int64_t together = maps_together(adjacent, x.positions);
+  for (int64_t item = begin; item < end; item += together) {
+    planar_means<T, with_relu>(static_cast<const T*>(params.x) + map_offset(x, item),
+                               relu_output<T, with_relu>(params) + map_offset(y, item),
+                               std::min(end - item, together), x.positions,
+                               static_cast<Result<T>*>(params.mean) + item);
   }
 }
 
@@ -150,14 +126,25 @@ void channels_last_mean(const SpatialMeanParams& params, int64_t begin, int64_t 
   const MapLayout& x = params.x_layout;
   const MapLayout& y = params.y_layout;
   const int64_t blocks = map_items(x) / x.samples;
+  const double scale = 1.0 / x.positions;
+  double sum[channels_last_block];
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t n = item / blocks;
-    const int64_t c = item % blocks * channels_last_block;
-    channels_last_block_mean<T, with_relu>(
-        static_cast<const T*>(params.x) + n * x.sample_stride + c, x.position_stride,
-        relu_output<T, with_relu>(params) + n * y.sample_stride + c, y.position_stride, x.positions,
-        std::min(x.units - c, channels_last_block),
-        static_cast<Result<T>*>(params.mean) + n * x.units + c);
+    const int64_t n = item / blocks, first = item % blocks * channels_last_block;
+    const int64_t width = std::min(x.units - first, channels_last_block);
+    const T* x_rows = static_cast<const T*>(params.x) + n * x.sample_stride + first;
+    T* y_rows = relu_output<T, with_relu>(params) + n * y.sample_stride + first;
+    const auto row_at = [=](int64_t p) {
+      const T* x_row = x_rows + p * x.position_stride;
+      if constexpr (!with_relu) return x_row;
+      T* y_row = y_rows + p * y.position_stride;
+      relu_row(x_row, y_row, width);
+      return static_cast<const T*>(y_row);
+    };
+    sum_rows<T>(row_at, x.positions, width, sum);
+    auto* mean = static_cast<Result<T>*>(params.mean) + n * x.units + first;
+    for (int64_t c = 0; c < width; c += lanes) {
+      store_first(mean + c, narrow<Result<T>>(load(sum + c) * scale), width - c);
+    }
   }
 }
 
@@ -178,83 +165,115 @@ inline void spatial_mean(const SpatialMeanParams& params, int64_t begin, int64_t
   run_for<SpatialMean>(params.dtype, params, begin, end);
 }
 
-// count elements of grad_x = (y <= 0 ? 0 : grad_y + shift); grad_y may be null.
+// Element-wise arithmetic on T: in T itself, or in float64 for the 16-bit types.
 template <typename T>
-inline void relu_gradient(const T* grad_y, Float64 shift, const T* y, T* grad_x, int64_t count) {
-  const Float64 incoming = grad_y ? widen<T>(load_first(grad_y, count)) + shift : shift;
-  const Float64 passed = (widen<T>(load_first(y, count)) <= 0) ? Float64{} : incoming;
-  store_first(grad_x, narrow<T>(passed), count);
+struct Arithmetic {
+  using Scalar = double;
+  using V = Float64;
+  static V load(const T* from, int64_t count) { return widen<T>(load_first(from, count)); }
+  static void store(T* to, V values, int64_t count) { store_first(to, narrow<T>(values), count); }
+};
+
+template <typename T>
+struct NativeArithmetic {
+  using Scalar = T;
+  using V = FullVector<T>;
+  static V load(const T* from, int64_t count) { return load_first<T, V>(from, count); }
+  static void store(T* to, V values, int64_t count) { store_first(to, values, count); }
+};
+
+template <>
+struct Arithmetic<float> : NativeArithmetic<float> {};
+template <>
+struct Arithmetic<double> : NativeArithmetic<double> {};
+
+// grad_x = (y <= 0 ? 0 : grad_y + shift) over count elements. shift has one value, or one for each
+// element and room for a whole number of vectors; grad_y may be null.
+template <typename T, bool shared_shift>
+inline void relu_gradient_row(const T* grad_y, const typename Arithmetic<T>::Scalar* shift,
+                              const T* y, T* grad_x, int64_t count) {
+  using A = Arithmetic<T>;
+  using V = typename A::V;
+  constexpr int64_t step = sizeof(V) / sizeof(typename A::Scalar);
+  for (int64_t i = 0; i < count; i += step) {
+    V incoming = shared_shift ? V{} + *shift : load<typename A::Scalar, V>(shift + i);
+    if (grad_y) incoming += A::load(grad_y + i, count - i);
+    const V passed = (A::load(y + i, count - i) <= 0) ? V{} : incoming;
+    A::store(grad_x + i, passed, count - i);
+  }
 }
 
 template <typename T>
 struct ReluWithMeanBackward {
+  using Scalar = typename Arithmetic<T>::Scalar;
+
   static void run(const ReluWithMeanBackwardParams& params, int64_t begin, int64_t end) {
     params.layout.channels_last ? channels_last(params, begin, end) : planar(params, begin, end);
+  }
+
+  static const T* grad_y_at(const ReluWithMeanBackwardParams& params, int64_t offset) {
+    return params.grad_y ? static_cast<const T*>(params.grad_y) + offset : nullptr;
+  }
+
+  static Scalar shift_at(const ReluWithMeanBackwardParams& params, int64_t n, int64_t c) {
+    if (!params.grad_mean) return 0;
+    const auto* grad_mean = static_cast<const Result<T>*>(params.grad_mean);
+    return double(grad_mean[n * params.grad_mean_stride + c]) / params.layout.positions;
   }
 
   static void planar(const ReluWithMeanBackwardParams& params, int64_t begin, int64_t end) {
     const MapLayout& layout = params.layout;
     const MapLayout& grad = params.grad_y_layout;
-    const auto* grad_mean = static_cast<const Result<T>*>(params.grad_mean);
-    MapIndex at(begin, layout.units);
-    for (int64_t item = begin; item < end; ++item, at.next()) {
-      const int64_t n = at.n, c = at.c;
-      const int64_t offset = n * layout.sample_stride + c * layout.unit_stride;
-      const T* grad_y = params.grad_y ? static_cast<const T*>(params.grad_y) +
-                                            n * grad.sample_stride + c * grad.unit_stride
-                                      : nullptr;
-      const double shift =
-          grad_mean ? double(grad_mean[n * params.grad_mean_stride + c]) / layout.positions : 0.0;
-      planar_map(grad_y, shift, static_cast<const T*>(params.y) + offset,
-                 static_cast<T*>(params.grad_x) + offset, layout.positions);
+    const bool adjacent = has_adjacent_maps(layout) && (!params.grad_y || has_adjacent_maps(grad));
+    const bool whole_vectors = layout.positions % full_lanes<T> == 0;
+    const int64_t together = whole_vectors ? 1 : maps_together(adjacent, layout.positions);
+    for (int64_t item = begin; item < end; item += together) {
+      const int64_t offset = map_offset(layout, item);
+      const int64_t maps = std::min(end - item, together);
+      const T* grad_y = params.grad_y ? grad_y_at(params, map_offset(grad, item)) : nullptr;
+      const T* y = static_cast<const T*>(params.y) + offset;
+      T* grad_x = static_cast<T*>(params.grad_x) + offset;
+      if (maps == 1) {
+        const Scalar shift = shift_at(params, item / layout.units, item % layout.units);
+        relu_gradient_row<T, true>(grad_y, &shift, y, grad_x, layout.positions);
+      } else {
+        Scalar shifts[planar_block + full_lanes<Scalar>];
+        spread_shifts(params, item, maps, shifts);
+        relu_gradient_row<T, false>(grad_y, shifts, y, grad_x, maps * layout.positions);
+      }
     }
   }
 
-  static void planar_map(const T* grad_y, double shift, const T* y, T* grad_x, int64_t positions) {
-    const Float64 shifts = Float64{} + shift;
-    int64_t p = 0;
-    for (; p + lanes <= positions; p += lanes) {
-      relu_gradient(grad_y ? grad_y + p : nullptr, shifts, y + p, grad_x + p, lanes);
-    }
-    if (p < positions) {
-      relu_gradient(grad_y ? grad_y + p : nullptr, shifts, y + p, grad_x + p, positions - p);
+  // The shift of each element of adjacent maps. Each map's last vector runs into the next map,
+  // which overwrites it.
+  static void spread_shifts(const ReluWithMeanBackwardParams& params, int64_t item, int64_t maps,
+                            Scalar* shifts) {
+    using V = FullVector<Scalar>;
+    const int64_t positions = params.layout.positions;
+    for (int64_t map = 0; map < maps; ++map) {
+      const int64_t n = (item + map) / params.layout.units, c = (item + map) % params.layout.units;
+      const V shift = V{} + shift_at(params, n, c);
+      for (int64_t p = 0; p < positions; p += full_lanes<Scalar>) {
+        store(shifts + map * positions + p, shift);
+      }
     }
   }
 
   static void channels_last(const ReluWithMeanBackwardParams& params, int64_t begin, int64_t end) {
     const MapLayout& layout = params.layout;
-    const int64_t blocks = map_items(layout) / layout.samples;
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t n = item / blocks;
-      const int64_t c = item % blocks * channels_last_block;
-      channels_last_map(params, n, c, std::min(layout.units - c, channels_last_block));
-    }
-  }
-
-  static void channels_last_map(const ReluWithMeanBackwardParams& params, int64_t n, int64_t first,
-                                int64_t units) {
-    const MapLayout& layout = params.layout;
     const MapLayout& grad = params.grad_y_layout;
-    double shift[channels_last_block + lanes] = {};
-    if (params.grad_mean) {
-      const auto* grad_mean = static_cast<const Result<T>*>(params.grad_mean);
-      grad_mean += n * params.grad_mean_stride + first;
-      for (int64_t c = 0; c < units; ++c) shift[c] = double(grad_mean[c]) / layout.positions;
-    }
-    for (int64_t p = 0; p < layout.positions; ++p) {
-      const int64_t offset = n * layout.sample_stride + p * layout.position_stride + first;
-      const T* grad_y = params.grad_y
-                            ? static_cast<const T*>(params.grad_y) + n * grad.sample_stride +
-                                  p * grad.position_stride + first
-                            : nullptr;
-      const T* y = static_cast<const T*>(params.y) + offset;
-      T* grad_x = static_cast<T*>(params.grad_x) + offset;
-      int64_t c = 0;
-      for (; c + lanes <= units; c += lanes) {
-        relu_gradient(grad_y ? grad_y + c : nullptr, load(shift + c), y + c, grad_x + c, lanes);
-      }
-      if (c < units) {
-        relu_gradient(grad_y ? grad_y + c : nullptr, load(shift + c), y + c, grad_x + c, units - c);
+    const int64_t blocks = map_items(layout) / layout.samples;
+    Scalar shift[channels_last_block] = {};
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t n = item / blocks, first = item % blocks * channels_last_block;
+      const int64_t width = std::min(layout.units - first, channels_last_block);
+      for (int64_t c = 0; c < width; ++c) shift[c] = shift_at(params, n, first + c);
+      for (int64_t p = 0; p < layout.positions; ++p) {
+        const int64_t offset = n * layout.sample_stride + p * layout.position_stride + first;
+        relu_gradient_row<T, false>(
+            grad_y_at(params, n * grad.sample_stride + p * grad.position_stride + first), shift,
+            static_cast<const T*>(params.y) + offset, static_cast<T*>(params.grad_x) + offset,
+            width);
       }
     }
   }

@@ -2,48 +2,17 @@
 #pragma once
 
 #include "common/selectivity_index.h"
+#include "cpu/row_sums.h"
 #include "cpu/vectors.h"
 
 namespace selkern::cpu::SELKERN_ISA {
-
-// Sum of `rows` rows (1, 2 or 4), pairwise, over the units at c.
-template <typename T, int rows>
-inline Float64 sum_of_rows(const T* const* row, int64_t c, int64_t width) {
-  if constexpr (rows == 1) {
-    return widen<T>(load_first(row[0] + c, width - c));
-  } else {
-    return sum_of_rows<T, rows / 2>(row, c, width) +
-           sum_of_rows<T, rows / 2>(row + rows / 2, c, width);
-  }
-}
-
-// Adds `rows` rows of `width` adjacent units to sum, or puts them there if they are the first.
-template <typename T, int rows>
-inline void add_rows(const T* x, int64_t row_stride, const int64_t* samples, int64_t width,
-                     bool is_first, double* sum) {
-  const T* row[rows];
-  for (int i = 0; i < rows; ++i) row[i] = x + samples[i] * row_stride;
-  if (is_first) {
-    for (int64_t c = 0; c < width; c += lanes) store(sum + c, sum_of_rows<T, rows>(row, c, width));
-  } else {
-    for (int64_t c = 0; c < width; c += lanes) {
-      store(sum + c, load(sum + c) + sum_of_rows<T, rows>(row, c, width));
-    }
-  }
-}
 
 // Means of `width` adjacent units over the samples of one class, rounded to the result's dtype.
 // mean has room for a whole number of vectors.
 template <typename T>
 inline void class_mean(const T* x, int64_t row_stride, const int64_t* samples, int64_t count,
                        int64_t width, double* mean) {
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) add_rows<T, 4>(x, row_stride, samples + i, width, i == 0, mean);
-  if (count & 2) {
-    add_rows<T, 2>(x, row_stride, samples + i, width, i == 0, mean);
-    i += 2;
-  }
-  if (count & 1) add_rows<T, 1>(x, row_stride, samples + i, width, i == 0, mean);
+  sum_rows<T>([=](int64_t i) { return x + samples[i] * row_stride; }, count, width, mean);
   const double scale = 1.0 / count;
   for (int64_t c = 0; c < width; c += lanes) {
     store(mean + c, widen<Result<T>>(narrow<Result<T>>(load(mean + c) * scale)));

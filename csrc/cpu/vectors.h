@@ -1,5 +1,5 @@
-// Vectors of the instruction set that the including file is compiled for. All arithmetic is in
-// float64; a vector holds as many elements of any type as fit in one float64 vector.
+// Vectors of the instruction set that the including file is compiled for. Sums are in float64, so
+// a Vector holds as many elements of any type as fit in one register of float64.
 #pragma once
 
 namespace selkern::cpu::SELKERN_ISA {
@@ -45,6 +45,17 @@ struct VectorOf<int64_t> {
 template <typename T>
 using Vector = typename VectorOf<T>::type;
 
+// A register full of T. Element-wise work goes by these: whole cache lines are stored fastest.
+typedef float FullFloat32 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
+typedef uint16_t FullBits16 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
+
+template <typename T>
+using FullVector =
+    std::conditional_t<std::is_same_v<T, double>, Float64,
+                       std::conditional_t<std::is_same_v<T, float>, FullFloat32, FullBits16>>;
+template <typename T>
+constexpr int64_t full_lanes = SELKERN_VECTOR_BYTES / sizeof(T);
+
 template <typename To, typename From>
 inline To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
@@ -53,33 +64,35 @@ inline To bit_cast(From from) {
   return to;
 }
 
-template <typename T>
-inline Vector<T> load(const T* from) {
-  Vector<T> values;
+template <typename T, typename V = Vector<T>>
+inline V load(const T* from) {
+  V values;
   std::memcpy(&values, from, sizeof(values));
   return values;
 }
 
-template <typename T>
-inline void store(T* to, Vector<T> values) {
+template <typename T, typename V>
+inline void store(T* to, V values) {
   std::memcpy(to, &values, sizeof(values));
 }
 
 // The first count elements; the others are zero.
-template <typename T>
-inline Vector<T> load_first(const T* from, int64_t count) {
-  if (count >= lanes) return load(from);
-  T buffer[lanes];
-  for (int64_t i = 0; i < lanes; ++i) buffer[i] = i < count ? from[i] : T{};
-  return load(buffer);
+template <typename T, typename V = Vector<T>>
+inline V load_first(const T* from, int64_t count) {
+  constexpr int64_t size = sizeof(V) / sizeof(T);
+  if (count >= size) return load<T, V>(from);
+  T buffer[size];
+  for (int64_t i = 0; i < size; ++i) buffer[i] = i < count ? from[i] : T{};
+  return load<T, V>(buffer);
 }
 
-template <typename T>
-inline void store_first(T* to, Vector<T> values, int64_t count) {
-  if (count >= lanes) return store(to, values);
-  T buffer[lanes];
+template <typename T, typename V>
+inline void store_first(T* to, V values, int64_t count) {
+  constexpr int64_t size = sizeof(V) / sizeof(T);
+  if (count >= size) return store(to, values);
+  T buffer[size];
   store(buffer, values);
-  for (int64_t i = 0; i < lanes; ++i) {
+  for (int64_t i = 0; i < size; ++i) {
     if (i < count) to[i] = buffer[i];
   }
 }
@@ -162,15 +175,16 @@ inline Vector<T> narrow(Float64 values) {
   }
 }
 
-template <typename T>
-inline Vector<T> relu(Vector<T> values) {
+// relu of a vector of T, of any length.
+template <typename T, typename V>
+inline V relu(V values) {
   if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
-    return (values <= 0) ? Vector<T>{} : values;
+    return (values <= 0) ? V{} : values;
   } else {
     constexpr uint16_t infinity = std::is_same_v<T, Half> ? 0x7c00 : 0x7f80;
-    const Bits16 is_positive_or_nan =
-        (Bits16)(values < uint16_t(0x8000)) | (Bits16)((values & uint16_t(0x7fff)) > infinity);
-    return values & is_positive_or_nan;
+    const V is_positive = (V)(values < uint16_t(0x8000));
+    const V is_nan = (V)((values & uint16_t(0x7fff)) > infinity);
+    return values & (is_positive | is_nan);
   }
 }
 
