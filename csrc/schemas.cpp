@@ -14,7 +14,7 @@ STABLE_TORCH_LIBRARY(selkern, m) {
 
   // Means over the samples of each class of x [N, C]: result [K, C], int64 [K].
   m.def(
-      "class_means(Tensor x, Tensor labels, int num_classes, int ignore_index)"
+      "class_means(Tensor x, Tensor labels, SymInt num_classes, int ignore_index)"
       " -> (Tensor means, Tensor counts)");
   m.def(
       "class_means_backward(Tensor grad, Tensor labels, Tensor counts, int ignore_index,"
@@ -23,7 +23,7 @@ STABLE_TORCH_LIBRARY(selkern, m) {
   // All layers at once; the units of the layers stand side by side in index, maximum (the largest
   // class mean), rest (the mean of the others) and winner (the class of the largest).
   m.def(
-      "selectivity(Tensor[] activations, Tensor labels, int num_classes, float eps,"
+      "selectivity(Tensor[] activations, Tensor labels, SymInt num_classes, float eps,"
       " int ignore_index)"
       " -> (Tensor loss, Tensor layers, Tensor index, Tensor maximum, Tensor rest, Tensor winner,"
       " Tensor counts)");
@@ -31,6 +31,6 @@ STABLE_TORCH_LIBRARY(selkern, m) {
   m.def(
       "selectivity_backward(Tensor? grad_loss, Tensor? grad_index, Tensor? grad_maximum,"
       " Tensor? grad_rest, Tensor maximum, Tensor rest, Tensor winner, Tensor counts,"
-      " Tensor labels, int[] units, int[] positions, float eps, int ignore_index,"
+      " Tensor labels, SymInt[] units, SymInt[] positions, float eps, int ignore_index,"
       " ScalarType dtype) -> Tensor");
 }
