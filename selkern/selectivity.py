@@ -55,8 +55,7 @@ class _ClassMeans(torch.autograd.Function):
         labels, counts = ctx.saved_tensors
         if torch.is_grad_enabled():
             classes, weights = _classes_and_weights(labels, counts, ctx.ignore_index, grad.dtype)
-            rows = grad.index_select(0, classes)
-            grad_x = _weighted(rows, weights).to(ctx.dtype)
+            grad_x = _weighted(grad[classes], weights).to(ctx.dtype)
         else:
             grad_x = _ops.class_means_backward(grad, labels, counts, ctx.ignore_index, ctx.dtype)
         return grad_x, None, None, None

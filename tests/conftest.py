@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch._functorch.config
+import torch._inductor.config
+
+from selkern import _C
+
+CAPABILITIES = _C.supported_cpu_capabilities()
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def restore_capability() -> Iterator[None]:
+    capability = _C.cpu_capability()
+    yield
+    _C.set_cpu_capability(capability)
+
+
+@pytest.fixture(params=CAPABILITIES)
+def capability(request: pytest.FixtureRequest, restore_capability: None) -> str:
+    """Run the test once with the kernels of every instruction set this machine has."""
+    _C.set_cpu_capability(request.param)
+    return request.param
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Compile everything anew: cached graphs bring the guards of earlier tests along."""
+    with (
+        torch._inductor.config.patch(fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
+        torch.compiler.reset()
+        yield
+        torch.compiler.reset()
