@@ -1,0 +1,171 @@
+"""Results as tables: for the terminal, as Markdown, and the README's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .tables import markdown_table, print_table
+
+__all__ = ["markdown", "print_results", "print_targets", "readme_table"]
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+TARGET_COLUMNS = (
+    "work",
+    "quantity",
+    "measured",
+    "to reach",
+    "PyTorch, ms",
+    "selkern, ms",
+    "noise or read, ms",
+)
+TIMED_ROLES = (("rival",), ("selkern",), ("noise", "read"))
+
+
+def print_results(results: Results) -> None:
+    """Print one table a work, and what was to be reached."""
+    for work in results["works"]:
+        print_table(f"{work['name']}: {work['title']}", *_work_table(work))
+        for label, reason in work["left_out"].items():
+            print(f"left out: {label} ({reason})")
+    print_targets(results)
+
+
+def print_targets(results: Results) -> None:
+    """Print what was to be reached, and what was."""
+    print_table(f"Measured in turn on {machine_line(results)}", *_target_table(results))
+
+
+def markdown(results: Results) -> str:
+    """The whole run as Markdown."""
+    parts = [
+        "# selkern against plain PyTorch",
+        f"{machine_line(results)}.\n{versions_line(results)}. Measured on {results['date']}"
+        f"{', quick run' if results['quick'] else ''}.",
+        "Medians and quartiles. Contenders take turns, and differences and ratios are taken "
+        "round by round. A time with a sign is what a contender adds to the plain work, and the "
+        "noise is what the plain work adds to itself. PyTorch is the fastest eager contender. "
+        "Caches are warm: as the contender before has left them.",
+        markdown_table(*_target_table(results)),
+    ]
+    for work in results["works"]:
+        parts += [f"## {work['name']}\n\n{work['title']}", markdown_table(*_work_table(work))]
+        parts += [f"Left out: {label} ({reason})." for label, reason in work["left_out"].items()]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def readme_table(results: Results) -> str:
+    """One row a work: the fastest of plain PyTorch, of torch.compile and of selkern."""
+    columns = ("work", "PyTorch", "torch.compile", "selkern", "measured", "noise")
+    rows = [_readme_row(work) for work in results["works"]]
+    line = f"{machine_line(results)}; {versions_line(results)}."
+    return f"{markdown_table(columns, rows)}\n{line}\n"
+
+
+def machine_line(results: Results) -> str:
+    machine = results["machine"]
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {threads}, "
+        f"selkern's {machine['capability']} kernels"
+    )
+
+
+def versions_line(results: Results) -> str:
+    versions = results["versions"]
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+def _work_table(work: Results) -> tuple[list[str], list[list[str]]]:
+    columns = ["contender", "ms", "adds, ms", "GB/s", "loss", "error of value", "of gradient"]
+    rows = [
+        [
+            row["contender"],
+            _quartiles(row["milliseconds"]),
+            _quartiles(row["added_milliseconds"]),
+            _rate(row["gigabytes_per_second"]),
+            _losses(row["losses"]),
+            _error(row["value_error"]),
+            _error(row["gradient_error"]),
+        ]
+        for row in work["rows"]
+    ]
+    return columns, rows
+
+
+def _target_table(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
+    rows = []
+    for work in results["works"]:
+        times = [_time(_fastest(work, *roles)) for roles in TIMED_ROLES]
+        for target in work["targets"]:
+            verdict = f"{_bound(target)}: {'yes' if target['reached'] else 'no'}"
+            rows.append([work["name"], target["quantity"], _measured(target), verdict, *times])
+            # Once is enough.
+            times = [""] * len(times)
+    return TARGET_COLUMNS, rows
+
+
+def _readme_row(work: Results) -> list[str]:
+    compiled = _fastest(work, "rival", compiled=True)
+    measured = [
+        f"{target['quantity']}: {_measured(target)}, to reach {_bound(target)}"
+        for target in work["targets"]
+    ]
+    return [
+        work["title"],
+        _named_time(_fastest(work, "rival")),
+        _named_time(compiled),
+        _named_time(_fastest(work, "selkern")),
+        "<br>".join(measured),
+        _named_time(_fastest(work, "noise", "read")),
+    ]
+
+
+def _fastest(work: Results, *roles: str, compiled: bool = False) -> Row | None:
+    rows = [row for row in work["rows"] if row["role"] in roles and row["compiled"] is compiled]
+    return min(rows, key=lambda row: float(row["milliseconds"]["median"]), default=None)
+
+
+def _time(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    if row["added_milliseconds"] is None:
+        return f"{row['milliseconds']['median']:.2f}"
+    return f"{row['added_milliseconds']['median']:+.2f}"
+
+
+def _named_time(row: Row | None) -> str:
+    return "-" if row is None else f"{row['contender']}: {_time(row)} ms"
+
+
+def _quartiles(values: dict[str, float] | None) -> str:
+    if values is None:
+        return "-"
+    return f"{values['median']:.2f} [{values['lower']:.2f}, {values['upper']:.2f}]"
+
+
+def _measured(target: Results) -> str:
+    unit = " %" if target["unit"] == "%" else "x"
+    return f"{_quartiles(target['measured'])}{unit}"
+
+
+def _bound(target: Results) -> str:
+    unit = " %" if target["unit"] == "%" else "x"
+    return f"{'>=' if target['at_least'] else '<='} {target['bound']:.3g}{unit}"
+
+
+def _losses(losses: dict[str, float]) -> str:
+    if not losses:
+        return "-"
+    if set(losses) == {"checked"}:
+        return f"{losses['checked']:.6f}"
+    return ", ".join(f"{name} {value:.5f}" for name, value in losses.items() if name != "checked")
+
+
+def _rate(gigabytes_per_second: float | None) -> str:
+    return "-" if gigabytes_per_second is None else f"{gigabytes_per_second:.1f}"
+
+
+def _error(error: float | None) -> str:
+    return "-" if error is None else f"{error:.0e}"

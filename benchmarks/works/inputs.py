@@ -1,0 +1,45 @@
+"""Seeded inputs, and the selectivity loss of their means in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..losses import mean_selectivity_page
+from ..models import RESNET20_MAPS
+
+__all__ = [
+    "generator",
+    "labels",
+    "num_bytes",
+    "resnet20_maps",
+    "selectivity_and_gradients",
+]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def labels(samples: int, num_classes: int, source: torch.Generator) -> Tensor:
+    return torch.randint(num_classes, (samples,), generator=source)
+
+
+def resnet20_maps(samples: int, source: torch.Generator) -> list[Tensor]:
+    """Normal maps of the shapes of ResNet-20's 19 ReLUs."""
+    return [torch.randn(samples, *shape, generator=source) for shape in RESNET20_MAPS]
+
+
+def num_bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def selectivity_and_gradients(
+    means: Sequence[Tensor], classes: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Mean selectivity index of spatial means in float64, and its gradients."""
+    leaves = [mean.double().requires_grad_() for mean in means]
+    index = mean_selectivity_page(leaves, classes, ())
+    return index.detach(), torch.autograd.grad(index, leaves)
