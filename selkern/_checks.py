@@ -64,9 +64,10 @@ def epsilon(value: Any) -> float:
     """Return a finite ``eps`` of at least zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"eps must be a real number, got {type(value).__name__}")
-    if not 0 <= value < math.inf:
+    number = float(value)
+    if not 0 <= number < math.inf:
         raise ValueError(f"eps must be finite and at least 0, got {value}")
-    return float(value)
+    return number
 
 
 def labels(value: Any, samples: int, device: torch.device) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch._functorch.config
 import torch._inductor.config
+from networks import NUM_CLASSES, Network
 
 from selkern import _C
 
@@ -48,3 +49,15 @@ def fresh_compiler() -> Iterator[None]:
         torch.compiler.reset()
         yield
         torch.compiler.reset()
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network()
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(8, 3, 6, 6, generator=generator), torch.arange(8) % NUM_CLASSES

@@ -1,0 +1,179 @@
+"""Which layers a regularizer takes, what it keeps of them, and that the model is unharmed."""
+
+import copy
+import gc
+import io
+import weakref
+
+import pytest
+import torch
+from networks import (
+    NAMES,
+    NUM_CLASSES,
+)
+from torch import nn
+
+from selkern import SelectivityRegularizer
+
+
+def test_second_call_of_a_layer_never_hides_a_layer_of_that_name(batch):
+    class Clash(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu = nn.ReLU()
+            self.relu_1 = nn.ReLU()
+
+        def forward(self, x):
+            return self.relu_1(self.relu(self.relu(x)) + 1)
+
+    x, y = batch
+    model = Clash()
+    with SelectivityRegularizer(model, NUM_CLASSES, alpha=1.0) as reg:
+        model(x)
+        reg(y)
+    assert sorted(reg.index) == ["relu", "relu_1", "relu_2"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        (None, NAMES),
+        (["hidden_relu"], ["hidden_relu"]),
+        ("layer1.*.relu", ["layer1.0.relu", "layer1.0.relu_1"]),
+        (["layer*.relu", "layer1.0.relu"], ["layer1.0.relu", "layer1.0.relu_1"]),
+        (["stem", "relu"], ["stem", "relu"]),
+    ],
+)
+def test_layers_are_chosen_by_name_and_glob(network, batch, layers, names):
+    x, y = batch
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=layers) as reg:
+        network(x)
+        reg(y)
+    assert list(reg.index) == names
+
+
+def test_layers_are_chosen_by_module(network, batch):
+    x, y = batch
+    layers = [network.hidden_relu, network.layer1[0].conv1]
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=layers) as reg:
+        network(x)
+        reg(y)
+    assert list(reg.index) == ["hidden_relu", "layer1.0.conv1"]
+
+
+def test_close_puts_everything_back(network, batch):
+    x, _ = batch
+    keys = list(network.state_dict())
+    before = network(x)
+    reg = SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=["*relu", "stem"])
+    assert list(network.state_dict()) == keys
+    assert all(isinstance(m, nn.ReLU) for n, m in network.named_modules() if n.endswith("relu"))
+    torch.testing.assert_close(network(x), before, rtol=0, atol=0)
+    reg.close()
+    reg.close()
+    modules = list(network.modules())
+    assert all(type(m) is nn.ReLU for m in modules if isinstance(m, nn.ReLU))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
+    assert not any("selkern" in name for m in modules for name in m.__dict__)
+    with pytest.raises(RuntimeError, match="no activation was captured"):
+        reg(batch[1])
+
+
+def test_two_regularizers_can_share_a_model(network, batch):
+    x, y = batch
+    first = SelectivityRegularizer(network, NUM_CLASSES, alpha=-1.0)
+    second = SelectivityRegularizer(network, NUM_CLASSES, alpha=-1.0)
+    network(x)
+    torch.testing.assert_close(first(y), second(y))
+    first.close()
+    network(x)
+    second(y)
+    second.close()
+    assert type(network.relu) is nn.ReLU
+
+
+@pytest.mark.parametrize("copied", ["deepcopy", "pickle"])
+def test_copies_of_an_attached_model_are_plain(network, batch, copied):
+    x, y = batch
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=["*relu", "stem"]) as reg:
+        expected = network(x)
+        if copied == "deepcopy":
+            twin = copy.deepcopy(network)
+        else:
+            buffer = io.BytesIO()
+            torch.save(network, buffer)
+            buffer.seek(0)
+            twin = torch.load(buffer, weights_only=False)
+        penalty = reg(y)
+        torch.testing.assert_close(twin(x), expected)
+        torch.testing.assert_close(reg(y), penalty)
+    assert type(twin.relu) is nn.ReLU
+
+
+def test_user_hooks_keep_working(network, batch):
+    seen = []
+    network.relu.register_forward_hook(lambda module, args, out: seen.append(out.detach().clone()))
+    plain = network(batch[0])
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0):
+        torch.testing.assert_close(network(batch[0]), plain)
+    torch.testing.assert_close(seen[0], seen[1])
+
+
+def test_graphs_of_earlier_forwards_are_freed(network, batch):
+    x, _ = batch
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0):
+        first = network(x)
+        node = weakref.ref(first.grad_fn.next_functions[1][0])
+        captured = weakref.ref(network.relu._selkern_tap.means[0])
+        del first
+        with torch.no_grad():
+            network(x)
+        gc.collect()
+        assert captured() is None
+        assert node() is None
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_kept_without_gradients(network, batch, context):
+    x, y = batch
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0) as reg:
+        network(x)
+        with context():
+            network(x)
+        with pytest.raises(RuntimeError, match=r"no_grad.*torch\.compile"):
+            reg(y)
+
+
+def test_a_step_without_a_forward_says_so(network, batch):
+    with (
+        SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0) as reg,
+        pytest.raises(RuntimeError, match="call the model before the regularizer"),
+    ):
+        reg(batch[1])
+
+
+def test_wrapper_prefixes_are_ignored(network, batch):
+    x, y = batch
+    wrapped = nn.Module()
+    wrapped.module = network
+    wrapped.forward = network.forward
+    for layers in (None, ["module.relu", "layer1.0.relu", "hidden_relu"]):
+        with SelectivityRegularizer(wrapped, NUM_CLASSES, alpha=1.0, layers=layers) as reg:
+            wrapped(x)
+            reg(y)
+        assert list(reg.index) == NAMES
+
+
+def test_a_refused_regularizer_leaves_the_model_alone(network):
+    with pytest.raises(ValueError, match="layers must name"):
+        SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=["relu", "nothing"])
+    assert type(network.relu) is nn.ReLU
+
+
+def test_a_layer_that_returns_no_tensor_is_named(batch):
+    model = nn.Sequential(nn.LSTM(6, 5))
+    with (
+        SelectivityRegularizer(model, NUM_CLASSES, alpha=1.0, layers=["0"]),
+        pytest.raises(TypeError, match=r"layer '0' must return a tensor.*tuple"),
+    ):
+        model(batch[0][:, 0])
