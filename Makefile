@@ -1,0 +1,112 @@
+# The Python that .venv is made with, and the torch that selkern is built and tested with.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+# The oldest torch that the same binary must run on.
+OLDEST_TORCH := 2.11.0
+# More arguments for the program that a target runs.
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+DONE := $(VENV)/done
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selkern
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py
+BUILD_FILES := pyproject.toml setup.py selkern/_version.py $(CXX_FILES)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+unexport PYTHONPATH
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test bench lint format sanitize sanitize-quick test-oldest-torch clean FORCE
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
+	echo
+	echo "  TORCH=$(TORCH)  PYTHON=$(PYTHON)  ARGS=...  MAX_JOBS=...  are taken from the command line"
+
+demo: $(DONE)/selkern-demo-bench ## train on real digits with the fused regularizer and show what it costs
+	$(BIN)/python -m selkern demo $(ARGS)
+
+test: $(DONE)/selkern-test-bench-demo ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(DONE)/selkern-bench ## measure every operator against plain PyTorch
+	$(BIN)/python -m selkern bench $(ARGS)
+
+lint: $(DONE)/selkern-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+format: $(DONE)/selkern-dev ## bring the sources into the style that lint checks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+clean: ## remove all that the other targets made, but for the environment with the oldest torch
+	rm -rf $(VENV) build dist *.egg-info selkern/_C.*.so selkern/_C.json
+
+# What is installed: one file in $(DONE) per step that is up to date.
+
+$(DONE)/venv:
+	$(PYTHON) -m venv --clear $(VENV)
+	mkdir $(DONE)
+	touch $@
+
+$(DONE)/torch-chosen: FORCE | $(DONE)/venv
+	@echo '$(TORCH)' | cmp --quiet - $@ || echo '$(TORCH)' > $@
+
+$(DONE)/torch: $(DONE)/torch-chosen
+	$(PIP) install '$(TORCH)' 'setuptools>=77.0.3' pybind11 ninja numpy
+	touch $@
+
+# selkern-test-bench is selkern with the extras test and bench. pip hides what the build prints, so
+# the build comes first; pip then finds everything compiled.
+comma := ,
+$(DONE)/selkern-%: $(DONE)/torch $(BUILD_FILES)
+	$(BIN)/python setup.py --quiet build_ext
+	$(PIP) install --quiet --no-build-isolation --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
+
+# A wheel and a build with sanitizers are installed apart from the source folder, and tested by
+# the pytest script, because `python -m pytest` would find the source folder first.
+
+# With --capture=sys, because pytest's own way would swallow a sanitizer's report.
+SANITIZED := build/sanitized
+RUNTIMES = $(foreach name,libasan.so libubsan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(name)))
+SANITIZED_PYTEST = PYTHONPATH='$(CURDIR)/$(SANITIZED)' LD_PRELOAD='$(RUNTIMES)' \
+	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	$(BIN)/pytest -p no:cacheprovider --capture=sys
+
+sanitize: $(SANITIZED)/done ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(SANITIZED_PYTEST) -m 'not slow' $(ARGS)
+
+sanitize-quick: $(SANITIZED)/done ## the same for the tests of the kernels alone
+	$(SANITIZED_PYTEST) -m 'not slow' $(KERNEL_TESTS) $(ARGS)
+
+$(SANITIZED)/done: $(DONE)/selkern-test-bench-demo $(shell find selkern benchmarks -name '*.py')
+	rm -rf build/lib* $(SANITIZED)
+	SELKERN_SANITIZE=address,undefined $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
+	touch $@
+
+test-oldest-torch: $(DONE)/selkern-test-bench-demo ## run the tests on the oldest torch, with the binary built for TORCH
+	rm -rf build/lib* build/wheel
+	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+	wheel=$$(echo '$(CURDIR)'/build/wheel/selkern-*.whl)
+	environment='$(CACHE)'/torch-$(OLDEST_TORCH)-py$$($(BIN)/python -c 'import platform; print(platform.python_version())')
+	[ -e "$$environment/done" ] || $(BIN)/python -m venv --clear "$$environment"
+	"$$environment/bin/python" -m pip install --quiet --no-deps --force-reinstall "$$wheel"
+	"$$environment/bin/python" -m pip install torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]"
+	touch "$$environment/done"
+	built=$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')
+	cd "$$environment"
+	bin/python -m selkern info
+	bin/python -c "import selkern; info = selkern.build_info(); assert info['torch'] == '$$built', info; assert info['torch_running'].startswith('$(OLDEST_TORCH)'), info"
+	bin/pytest -p no:cacheprovider -m 'not slow' --rootdir '$(CURDIR)' -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests' $(ARGS)
