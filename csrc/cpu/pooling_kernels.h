@@ -10,6 +10,7 @@ template <typename T>
 inline void relu_row(const T* x, T* y, int64_t count) {
   int64_t i = 0;
   for (; i + full_lanes<T> <= count; i += full_lanes<T>) {
+    prefetch(x + i);
     store(y + i, relu<T>(load<T, FullVector<T>>(x + i)));
   }
   for (; i < count; i += lanes) {
@@ -37,6 +38,7 @@ inline void add_to_lanes(const T* values, int64_t count, const T* limit, Float64
   std::memcpy(part, sum, sizeof(part));
   int64_t p = 0;
   for (; p + sum_lanes <= count; p += sum_lanes) {
+    prefetch_row(values + p, sum_lanes);
     for (int64_t i = 0; i < sum_parts; ++i) part[i] += widen<T>(load(values + p + i * lanes));
   }
   // Constant indices, or the sums would not stay in registers.
@@ -135,7 +137,10 @@ void channels_last_mean(const SpatialMeanParams& params, int64_t begin, int64_t 
     T* y_rows = relu_output<T, with_relu>(params) + n * y.sample_stride + first;
     const auto row_at = [=](int64_t p) {
       const T* x_row = x_rows + p * x.position_stride;
-      if constexpr (!with_relu) return x_row;
+      if constexpr (!with_relu) {
+        prefetch_row(x_row, width);
+        return x_row;
+      }
       T* y_row = y_rows + p * y.position_stride;
       relu_row(x_row, y_row, width);
       return static_cast<const T*>(y_row);
@@ -197,7 +202,11 @@ inline void relu_gradient_row(const T* grad_y, const typename Arithmetic<T>::Sca
   constexpr int64_t step = sizeof(V) / sizeof(typename A::Scalar);
   for (int64_t i = 0; i < count; i += step) {
     V incoming = shared_shift ? V{} + *shift : load<typename A::Scalar, V>(shift + i);
-    if (grad_y) incoming += A::load(grad_y + i, count - i);
+    prefetch(y + i);
+    if (grad_y) {
+      prefetch(grad_y + i);
+      incoming += A::load(grad_y + i, count - i);
+    }
     const V passed = (A::load(y + i, count - i) <= 0) ? V{} : incoming;
     A::store(grad_x + i, passed, count - i);
   }
