@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selkern import _checks
 from selkern.pooling import relu_with_mean, relu_with_mean_, spatial_mean
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -23,6 +24,7 @@ class Tap:
         self.name = name
         self.unit_dim = unit_dim
         self.mean = mean
+        self.siblings: Sequence[Tap] = (self,)
         self.reset()
 
     def reset(self) -> None:
@@ -30,23 +32,30 @@ class Tap:
         # New objects, because reading the old ones would make torch.compile guard on them.
         self.means: list[Tensor] = []
         self.ran_without_grad = False
+        self.was_read = False
 
     def add(self, mean: Tensor) -> None:
         """Keep the mean of a call; activation checkpointing's second run of it is none."""
-        if not _is_in_backward():
-            self.means.append(mean)
+        if _is_in_backward():
+            return
+        if self.was_read:
+            # A forward that did not come through the model's own call.
+            for tap in self.siblings:
+                tap.reset()
+        self.means.append(mean)
 
     def add_output(self, output: Any) -> None:
         """Keep the mean of a layer's output, unless gradients are off."""
         if not torch.is_grad_enabled():
             self.ran_without_grad = True
             return
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"layer {self.name!r} must return a tensor to be regularized, "
-                f"got {type(output).__name__}"
-            )
+        self.check(output)
         self.add(self.mean(output, unit_dim=self.axis(output)))
+
+    def check(self, output: Any) -> None:
+        """Refuse an output that has no units, naming the layer."""
+        name = f"the output of layer {self.name!r}, unless left out of layers=,"
+        _checks.activation(name, output)
 
     def axis(self, x: Tensor) -> int:
         """Return the unit axis of ``x``: ``[N, C]`` has but one."""
@@ -67,6 +76,7 @@ class TappedReLU(nn.ReLU):
         if not torch.is_grad_enabled():
             tap.ran_without_grad = True
             return nn.functional.relu(x, inplace=self.inplace)
+        tap.check(x)
         if not self.inplace:
             y, mean = relu_with_mean(x, unit_dim=axis)
         elif axis in (1, 1 - x.dim()):
@@ -149,23 +159,34 @@ class Capture:
         self.taps: list[Tap] = []
         self._fused: list[nn.Module] = []
         self._handles: list[Any] = []
-        for name, module in layers.items():
-            tap = Tap(name, unit_dim, mean)
-            self.taps.append(tap)
-            if type(module) is nn.ReLU and mean is spatial_mean:
-                setattr(module, _TAP, tap)
-                module.__class__ = TappedReLU
-                self._fused.append(module)
-            else:
-                self._handles.append(module.register_forward_hook(_OutputHook(tap)))
-        for root in _unwrapped(model):
-            self._handles.append(root.register_forward_pre_hook(_NewForwardHook(self.taps)))
+        try:
+            for name, module in layers.items():
+                tap = Tap(name, unit_dim, mean)
+                self.taps.append(tap)
+                self._attach(module, tap)
+            for root in _unwrapped(model):
+                self._handles.append(root.register_forward_pre_hook(_NewForwardHook(self.taps)))
+        except BaseException:
+            self.close()
+            raise
+        for tap in self.taps:
+            tap.siblings = self.taps
+
+    def _attach(self, module: nn.Module, tap: Tap) -> None:
+        # A hook that is there already may replace the output, and comes first.
+        if type(module) is nn.ReLU and tap.mean is spatial_mean and not module._forward_hooks:
+            setattr(module, _TAP, tap)
+            module.__class__ = TappedReLU
+            self._fused.append(module)
+        else:
+            self._handles.append(module.register_forward_hook(_OutputHook(tap)))
 
     def close(self) -> None:
         """Put every layer back as it was."""
         for module in self._fused:
-            module.__class__ = nn.ReLU
-            delattr(module, _TAP)
+            if isinstance(module, TappedReLU):
+                module.__class__ = nn.ReLU  # type: ignore[assignment]
+            module.__dict__.pop(_TAP, None)
         for handle in self._handles:
             handle.remove()
         for tap in self.taps:
@@ -196,8 +217,11 @@ class Capture:
         if without_grad:
             raise RuntimeError(
                 f"layers {without_grad} ran without gradients in the last forward while others "
-                "had them: checkpoint with use_reentrant=False, or leave them out of layers="
+                "had them: leave a part that runs under torch.no_grad out of layers=, and "
+                "checkpoint with use_reentrant=False"
             )
+        for tap in self.taps:
+            tap.was_read = True
         return found
 
 

@@ -52,11 +52,19 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
 
 
+def ignore_index(value: Any) -> int:
+    """Return an ``ignore_index`` that an int64 label can equal."""
+    label = integer("ignore_index", value)
+    if not -(2**63) <= label < 2**63:
+        raise ValueError(f"ignore_index must fit 64 bits, got {label}")
+    return label
+
+
 def num_classes(value: Any) -> int:
     """Return a number of classes of at least one."""
     count = integer("num_classes", value)
-    if count < 1:
-        raise ValueError(f"num_classes must be at least 1, got {count}")
+    if not 1 <= count < 2**63:
+        raise ValueError(f"num_classes must be at least 1 and fit 64 bits, got {count}")
     return count
 
 
@@ -64,7 +72,10 @@ def epsilon(value: Any) -> float:
     """Return a finite ``eps`` of at least zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"eps must be a real number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not 0 <= number < math.inf:
         raise ValueError(f"eps must be finite and at least 0, got {value}")
     return number

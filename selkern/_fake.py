@@ -18,14 +18,24 @@ def _empty_maps(x: Tensor) -> Tensor:
     """Return an empty output shaped like ``x``, strided by the rule of ``csrc/tensors.h``."""
     if x.is_contiguous() or is_channels_last(x):
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
-    positions_fold = all(
-        x.shape[axis] == 1 or x.stride(axis) == x.stride(axis + 1) * x.shape[axis + 1]
-        for axis in range(2, x.dim() - 1)
-    )
-    is_planar = x.dim() == 2 or x.stride(-1) == 1
-    if positions_fold and not is_planar and (x.stride(1) == 1 or x.shape[1] == 1):
-        return x.movedim(1, -1).new_empty(x.movedim(1, -1).shape).movedim(-1, 1)
-    return x.new_empty(x.shape)
+    if not _is_strided_channels_last(x):
+        return x.new_empty(x.shape)
+    return x.new_empty(x.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def _is_strided_channels_last(x: Tensor) -> bool:
+    """Tell whether units are adjacent and the positions fold into one axis that is not."""
+    position_stride, positions = 1, 1
+    for axis in range(x.dim() - 1, 1, -1):
+        if x.shape[axis] == 1:
+            continue
+        if positions == 1:
+            position_stride = x.stride(axis)
+        elif x.stride(axis) != positions * position_stride:
+            return False
+        positions *= x.shape[axis]
+    adjacent_units = x.stride(1) == 1 or x.shape[1] == 1
+    return adjacent_units and (positions == 1 or position_stride != 1)
 
 
 def _empty_mean(x: Tensor) -> Tensor:
@@ -108,35 +118,44 @@ def _fold(x: Tensor, batch_dim: int | None, batch_size: int) -> Tensor:
     return batched.flatten(0, 1)
 
 
-def _unfold(x: Tensor, batch_size: int) -> Tensor:
-    return x.unflatten(0, (batch_size, x.shape[0] // batch_size))
+def _unfold(x: Tensor, batch_size: int, samples: int) -> Tensor:
+    return x.reshape(batch_size, samples, *x.shape[1:])
+
+
+def _samples(x: Tensor, batch_dim: int | None) -> int:
+    """Return the size of the first axis that is not the batch."""
+    return x.shape[1] if batch_dim == 0 else x.shape[0]
 
 
 @register_vmap("selkern::spatial_mean")
 def _(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
     mean = _ops.spatial_mean(_fold(x, in_dims[0], info.batch_size))
-    return _unfold(mean, info.batch_size), 0
+    return _unfold(mean, info.batch_size, _samples(x, in_dims[0])), 0
 
 
 @register_vmap("selkern::relu_with_mean")
 def _(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     y, mean = _ops.relu_with_mean(_fold(x, in_dims[0], info.batch_size))
-    return (_unfold(y, info.batch_size), _unfold(mean, info.batch_size)), (0, 0)
+    samples = _samples(x, in_dims[0])
+    y, mean = (_unfold(out, info.batch_size, samples) for out in (y, mean))
+    return (y, mean), (0, 0)
 
 
 @register_vmap("selkern::relu_with_mean_backward")
-def _(info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None) -> tuple[Tensor, int]:
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
     folded = [
         None if x is None else _fold(x, dim, info.batch_size) for x, dim in zip(args, in_dims)
     ]
     grad_x = _ops.relu_with_mean_backward(*folded)
-    return _unfold(grad_x, info.batch_size), 0
+    return _unfold(grad_x, info.batch_size, _samples(args[2], in_dims[2])), 0
 
 
 def _select(value: Any, batch_dim: Any, index: int) -> Any:
     if batch_dim is None:
         return value
     if isinstance(value, Tensor):
+        if value.shape[batch_dim] == 0:
+            return value.new_zeros(value.movedim(batch_dim, 0).shape[1:])
         return value.select(batch_dim, index)
     return [_select(item, dim, index) for item, dim in zip(value, batch_dim)]
 
@@ -145,13 +164,14 @@ def _one_by_one(op: Callable[..., Any]) -> Callable[..., Any]:
     """Run ``op`` on each element of the batch: labels may differ between them."""
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        # An empty batch needs one element too, whose results say what shape nothing has.
         results = [
             op(*(_select(value, dim, index) for value, dim in zip(args, in_dims)))
-            for index in range(info.batch_size)
+            for index in range(max(1, info.batch_size))
         ]
         if isinstance(results[0], Tensor):
-            return torch.stack(results), 0
-        stacked = tuple(torch.stack(outputs) for outputs in zip(*results))
+            return torch.stack(results)[: info.batch_size], 0
+        stacked = tuple(torch.stack(outputs)[: info.batch_size] for outputs in zip(*results))
         return stacked, (0,) * len(stacked)
 
     return rule

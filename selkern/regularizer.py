@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -27,7 +28,8 @@ class SelectivityRegularizer:
     The activations of the last forward before the call count. Earlier ones, of an attack's inner
     loop or an evaluation, are dropped when the next forward of ``model`` starts; nothing is kept
     under ``torch.no_grad``. A module called twice in a forward is two layers, ``relu`` and
-    ``relu_1``.
+    ``relu_1``. The model stays as it is attached until :meth:`close`, also when the regularizer is
+    forgotten.
 
     Parameters
     ----------
@@ -83,14 +85,15 @@ class SelectivityRegularizer:
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float, Tensor)):
+        is_scalar = isinstance(alpha, Tensor) and alpha.dim() == 0
+        if isinstance(alpha, bool) or not (is_scalar or isinstance(alpha, numbers.Real)):
             raise TypeError(f"alpha must be a real number, got {type(alpha).__name__}")
         if backend not in _BACKENDS:
             raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")
         self.alpha = alpha
         self.num_classes = _checks.num_classes(num_classes)
         self.eps = _checks.epsilon(eps)
-        self.ignore_index = _checks.integer("ignore_index", ignore_index)
+        self.ignore_index = _checks.ignore_index(ignore_index)
         self.backend = backend
         self._capture = Capture(
             model,
@@ -127,7 +130,7 @@ class SelectivityRegularizer:
             else reference.mean_selectivity_of_layers
         )
         selectivity, layers = of_layers(
-            list(means.values()),
+            means,
             labels,
             self.num_classes,
             unit_dim=1,

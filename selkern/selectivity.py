@@ -72,7 +72,7 @@ def class_means(
     axis = _checks.unit_axis("unit_dim", unit_dim, x)
     _checks.labels(labels, x.shape[0], x.device)
     num_classes = _checks.num_classes(num_classes)
-    ignore_index = _checks.integer("ignore_index", ignore_index)
+    ignore_index = _checks.ignore_index(ignore_index)
     if not _library.COMPILED:
         return reference.class_means(
             x, labels, num_classes, unit_dim=axis, ignore_index=ignore_index
@@ -130,7 +130,7 @@ def selectivity_index(
     _checks.labels(labels, x.shape[0], x.device)
     num_classes = _checks.num_classes(num_classes)
     eps = _checks.epsilon(eps)
-    ignore_index = _checks.integer("ignore_index", ignore_index)
+    ignore_index = _checks.ignore_index(ignore_index)
     if not _library.COMPILED:
         return reference.selectivity_index(
             x, labels, num_classes, unit_dim=axis, eps=eps, ignore_index=ignore_index
@@ -254,7 +254,7 @@ def selectivity_of_layers(
     _checks.labels(labels, tensors[0].shape[0], tensors[0].device)
     num_classes = _checks.num_classes(num_classes)
     eps = _checks.epsilon(eps)
-    ignore_index = _checks.integer("ignore_index", ignore_index)
+    ignore_index = _checks.ignore_index(ignore_index)
     if not _library.COMPILED:
         loss, layers = reference.mean_selectivity_of_layers(
             tensors, labels, num_classes, unit_dim=axes, eps=eps, ignore_index=ignore_index

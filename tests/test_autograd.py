@@ -355,3 +355,12 @@ def test_checkpointing_part_of_a_network_changes_nothing() -> None:
     (expected,) = torch.autograd.grad(loss(block), x)
     (actual,) = torch.autograd.grad(loss(partial(checkpoint, block, use_reentrant=False)), x)
     assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_vmap_over_nothing_gives_nothing(name: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        return OPERATORS[name](selkern, x, SPARSE_LABELS, NUM_CLASSES)
+
+    x = torch.zeros(0, 8, 3, 2, 2)
+    assert vmap(function)(x).shape == (0, *function(torch.zeros(8, 3, 2, 2)).shape)

@@ -13,7 +13,7 @@ from networks import (
 )
 from torch import nn
 
-from selkern import SelectivityRegularizer
+from selkern import SelectivityRegularizer, reference
 
 
 def test_second_call_of_a_layer_never_hides_a_layer_of_that_name(batch):
@@ -174,6 +174,67 @@ def test_a_layer_that_returns_no_tensor_is_named(batch):
     model = nn.Sequential(nn.LSTM(6, 5))
     with (
         SelectivityRegularizer(model, NUM_CLASSES, alpha=1.0, layers=["0"]),
-        pytest.raises(TypeError, match=r"layer '0' must return a tensor.*tuple"),
+        pytest.raises(TypeError, match=r"output of layer '0'.* must be a torch\.Tensor, got tuple"),
     ):
         model(batch[0][:, 0])
+
+
+def test_a_hook_that_replaces_the_output_comes_first(batch):
+    x, y = batch
+    model = nn.Sequential(nn.Identity(), nn.ReLU())
+    model[1].register_forward_hook(lambda module, args, out: out * torch.tensor([1.0, 0.0, 1.0]))
+    x = x.movedim(1, -1)
+    expected = reference.mean_selectivity(model(x), y, NUM_CLASSES, unit_dim=-1)
+    with SelectivityRegularizer(model, NUM_CLASSES, alpha=-1.0, unit_dim=-1) as reg:
+        model(x)
+        torch.testing.assert_close(reg(y), expected)
+
+
+def test_a_forward_through_a_part_of_the_model_starts_anew(batch):
+    x, y = batch
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU()), nn.ReLU())
+    with SelectivityRegularizer(model, NUM_CLASSES, alpha=-1.0) as reg:
+        for _ in range(3):
+            loss = model[1](model[0](x)).sum() + reg(y)
+            loss.backward()
+            assert list(reg.index) == ["0.1", "1"]
+
+
+def test_an_attachment_that_fails_is_undone():
+    class Stubborn(nn.Linear):
+        def register_forward_hook(self, *args, **kwargs):
+            raise RuntimeError("no hooks here")
+
+    model = nn.Sequential(nn.ReLU(), Stubborn(2, 2))
+    with pytest.raises(RuntimeError, match="no hooks here"):
+        SelectivityRegularizer(model, 2, alpha=1.0, layers=["0", "1"])
+    assert type(model[0]) is nn.ReLU
+    assert "_selkern_tap" not in model[0].__dict__
+
+
+def test_a_layer_without_units_is_named():
+    model = nn.Sequential(nn.ReLU())
+    with (
+        SelectivityRegularizer(model, 2, alpha=1.0),
+        pytest.raises(ValueError, match=r"layer '0'.*left out of layers=.*2 to 5 axes"),
+    ):
+        model(torch.tensor(1.0))
+
+
+def test_layers_that_differ_in_samples_are_named(batch):
+    x, y = batch
+
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.ReLU()
+            self.second = nn.ReLU()
+
+        def forward(self, x):
+            return self.second(self.first(x)[:4])
+
+    model = Halves()
+    with SelectivityRegularizer(model, NUM_CLASSES, alpha=1.0) as reg:
+        model(x)
+        with pytest.raises(ValueError, match=r"\['second'\] must have 8 samples"):
+            reg(y)

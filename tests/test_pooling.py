@@ -308,3 +308,11 @@ def test_in_place_relu_gives_the_same(case: tuple, dtype: torch.dtype) -> None:
     mean_in_place = torch.ops.selkern.relu_with_mean_(x)
     assert torch.equal(x, y)
     assert torch.equal(mean_in_place, mean)
+
+
+@pytest.mark.parametrize("unit_dim", [1, -1])
+def test_float64_sums_do_not_lose_digits_with_length(unit_dim: int) -> None:
+    x = torch.full((1, 2, 2 * 10**6 + 3), 0.1, dtype=torch.float64)
+    x = x.movedim(1, unit_dim).contiguous()
+    mean = selkern.spatial_mean(x, unit_dim=unit_dim)
+    torch.testing.assert_close(mean, torch.full_like(mean, 0.1), rtol=1e-13, atol=0)

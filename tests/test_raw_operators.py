@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from cases import LAYOUTS, NUM_CLASSES, SPARSE_LABELS, case_name, normal, uniform
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 X = torch.rand(4, 3, 2, 2)
@@ -115,3 +118,24 @@ class TestWithoutThePythonChecks:
     def test_dtypes_without_a_kernel(self, dtype: torch.dtype) -> None:
         with pytest.raises(ValueError, match="must be float16, bfloat16, float32 or float64"):
             torch.ops.selkern.spatial_mean(torch.zeros(2, 3, 4, dtype=dtype))
+
+
+def _random_slice(generator: random.Random) -> torch.Tensor:
+    """Maps cut out of larger ones, with their axes in any order: every stride there is."""
+    sizes = [generator.choice([1, 2, 3, 5]) for _ in range(generator.choice([2, 3, 4, 5]))]
+    x = torch.randn(*sizes).permute(generator.sample(range(len(sizes)), len(sizes)))
+    for axis in range(x.dim()):
+        start = generator.randrange(x.shape[axis])
+        step = generator.choice([1, 1, 2])
+        x = x[(slice(None),) * axis + (slice(start, None, step),)]
+    return x
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_fake_kernels_know_the_strides(seed: int) -> None:
+    x = _random_slice(random.Random(seed))
+    y, mean = torch.ops.selkern.relu_with_mean(x)
+    with FakeTensorMode() as mode:
+        fake_y, fake_mean = torch.ops.selkern.relu_with_mean(mode.from_tensor(x))
+    assert fake_y.stride() == y.stride(), (x.shape, x.stride())
+    assert fake_mean.stride() == mean.stride()

@@ -224,7 +224,7 @@ def test_a_few_steps_of_training_lower_the_selectivity(network, batch):
     ("change", "error", "message"),
     [
         ({"model": 3}, TypeError, "model must be a torch.nn.Module, got int"),
-        ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
+        ({"num_classes": 0}, ValueError, "num_classes must be at least 1 and fit 64 bits, got 0"),
         ({"num_classes": True}, TypeError, "num_classes must be an integer, got bool"),
         ({"alpha": "2"}, TypeError, "alpha must be a real number, got str"),
         ({"eps": -1.0}, ValueError, "eps must be finite and at least 0, got -1.0"),

@@ -363,3 +363,10 @@ def test_autocast_changes_nothing(module: object, dtype: torch.dtype) -> None:
     for actual, expected in zip(lowered, results(), strict=True):
         assert actual.dtype == torch.float32
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("samples", [10**6, 3 * 10**6 + 5])
+def test_float64_sums_do_not_lose_digits_with_length(samples: int) -> None:
+    x = torch.full((samples, 1), 0.1, dtype=torch.float64)
+    means, _ = selkern.class_means(x, torch.zeros(samples, dtype=torch.int64), 1)
+    torch.testing.assert_close(means[0, 0], x[0, 0], rtol=1e-13, atol=0)

@@ -32,22 +32,6 @@ inline Float64 widen_first(const T* from, int64_t count, const T* limit) {
 constexpr int64_t sum_lanes = 32;
 constexpr int64_t sum_parts = sum_lanes / lanes;
 
-template <typename T>
-inline void add_to_lanes(const T* values, int64_t count, const T* limit, Float64* sum) {
-  Float64 part[sum_parts];
-  std::memcpy(part, sum, sizeof(part));
-  int64_t p = 0;
-  for (; p + sum_lanes <= count; p += sum_lanes) {
-    prefetch_row(values + p, sum_lanes);
-    for (int64_t i = 0; i < sum_parts; ++i) part[i] += widen<T>(load(values + p + i * lanes));
-  }
-  // Constant indices, or the sums would not stay in registers.
-  for (int64_t i = 0; i < sum_parts; ++i, p += lanes) {
-    if (p < count) part[i] += widen_first(values + p, count - p, limit);
-  }
-  std::memcpy(sum, part, sizeof(part));
-}
-
 inline double sum_of_lanes(Float64* part) {
   for (int64_t half = sum_parts / 2; half > 0; half /= 2) {
     for (int64_t i = 0; i < half; ++i) part[i] += part[i + half];
@@ -58,6 +42,21 @@ inline double sum_of_lanes(Float64* part) {
     for (int64_t i = 0; i < half; ++i) lane[i] += lane[i + half];
   }
   return lane[0];
+}
+
+template <typename T>
+inline double sum_of_block(const T* values, int64_t count, const T* limit) {
+  Float64 part[sum_parts] = {};
+  int64_t p = 0;
+  for (; p + sum_lanes <= count; p += sum_lanes) {
+    prefetch_row(values + p, sum_lanes);
+    for (int64_t i = 0; i < sum_parts; ++i) part[i] += widen<T>(load(values + p + i * lanes));
+  }
+  // Constant indices, or the sums would not stay in registers.
+  for (int64_t i = 0; i < sum_parts; ++i, p += lanes) {
+    if (p < count) part[i] += widen_first(values + p, count - p, limit);
+  }
+  return sum_of_lanes(part);
 }
 
 // Elements that stay in the first-level cache between relu and sum.
@@ -72,20 +71,18 @@ inline void planar_means(const T* x, T* y, int64_t maps, int64_t positions, Resu
     if constexpr (with_relu) relu_row(x, y, maps * positions);
     const T* limit = values + maps * positions;
     for (int64_t map = 0; map < maps; ++map) {
-      Float64 sum[sum_parts] = {};
-      add_to_lanes(values + map * positions, positions, limit, sum);
-      mean[map] = sum_of_lanes(sum) * scale;
+      mean[map] = sum_of_block(values + map * positions, positions, limit) * scale;
     }
     return;
   }
   for (int64_t map = 0; map < maps; ++map) {
-    Float64 sum[sum_parts] = {};
+    double total = 0, lost = 0;
     for (int64_t p = map * positions; p < (map + 1) * positions; p += planar_block) {
       const int64_t count = std::min((map + 1) * positions - p, planar_block);
       if constexpr (with_relu) relu_row(x + p, y + p, count);
-      add_to_lanes(values + p, count, values + p + count, sum);
+      add_compensated(sum_of_block(values + p, count, values + p + count), total, lost);
     }
-    mean[map] = sum_of_lanes(sum) * scale;
+    mean[map] = total * scale;
   }
 }
 

@@ -29,26 +29,56 @@ inline void add_rows(const T* const* row, int64_t width, bool is_first, double* 
   }
 }
 
-// Sum of row_at(0) to row_at(count - 1), each asked for once and in turn. A unit's sum runs in an
-// order that depends on count alone. sum has room for a whole number of vectors.
+// Sum of row_at(first) to row_at(last - 1).
 template <typename T, typename RowAt>
-inline void sum_rows(const RowAt& row_at, int64_t count, int64_t width, double* sum) {
+inline void sum_block_of_rows(const RowAt& row_at, int64_t first, int64_t last, int64_t width,
+                              double* sum) {
   const T* row[4];
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
+  int64_t i = first;
+  for (; i + 4 <= last; i += 4) {
     for (int64_t j = 0; j < 4; ++j) row[j] = row_at(i + j);
-    add_rows<T, 4>(row, width, i == 0, sum);
+    add_rows<T, 4>(row, width, i == first, sum);
   }
-  if (count & 2) {
+  if ((last - i) & 2) {
     for (int64_t j = 0; j < 2; ++j) row[j] = row_at(i + j);
-    add_rows<T, 2>(row, width, i == 0, sum);
+    add_rows<T, 2>(row, width, i == first, sum);
     i += 2;
   }
-  if (count & 1) {
+  if (i < last) {
     row[0] = row_at(i);
-    add_rows<T, 1>(row, width, i == 0, sum);
+    add_rows<T, 1>(row, width, i == first, sum);
   }
-  if (count == 0) std::memset(sum, 0, (width + lanes - 1) / lanes * sizeof(Float64));
+  if (first == last) std::memset(sum, 0, (width + lanes - 1) / lanes * sizeof(Float64));
+}
+
+// Adds term to sum; lost carries what rounding took (Kahan), so that the error does not grow.
+template <typename V>
+inline void add_compensated(V term, V& sum, V& lost) {
+  const V corrected = term - lost;
+  const V total = sum + corrected;
+  lost = (total - sum) - corrected;
+  sum = total;
+}
+
+constexpr int64_t max_units = 1024;
+
+// Sum of row_at(0) to row_at(count - 1), each asked for once and in turn. A unit's sum runs in an
+// order that depends on count alone. At most max_units units; sum has room for whole vectors.
+template <typename T, typename RowAt>
+inline void sum_rows(const RowAt& row_at, int64_t count, int64_t width, double* sum) {
+  constexpr int64_t block = 1024;
+  sum_block_of_rows<T>(row_at, 0, std::min(count, block), width, sum);
+  if (count <= block) return;
+  double term[max_units], lost[max_units] = {};
+  for (int64_t first = block; first < count; first += block) {
+    sum_block_of_rows<T>(row_at, first, std::min(count, first + block), width, term);
+    for (int64_t c = 0; c < width; c += lanes) {
+      Float64 total = load(sum + c), rounding = load(lost + c);
+      add_compensated(load(term + c), total, rounding);
+      store(sum + c, total);
+      store(lost + c, rounding);
+    }
+  }
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA

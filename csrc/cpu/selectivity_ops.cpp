@@ -49,6 +49,7 @@ Tensor class_means_backward(const Tensor& grad, const Tensor& labels, const Tens
             counts.scalar_type() == ScalarType::Long,
         "grad must have shape [K, C] and counts be int64 [K]");
   check(result_type(grad.scalar_type()) == grad.scalar_type(), "grad must be float32 or float64");
+  check(labels.dim() == 1, "labels must have shape [N], got ", labels.dim(), " axes");
   const int64_t samples = labels.size(0), units = grad.size(1);
   const auto classes = read_classes(labels, samples, grad.size(0), ignore_index);
   const Tensor dense_grad = torch::stable::contiguous(grad);
@@ -133,6 +134,7 @@ SelectivityResult selectivity(const std::vector<Tensor>& activations, const Tens
   check(!activations.empty(), "activations must hold at least one tensor");
   check_num_classes(num_classes);
   const Tensor& first = activations[0];
+  check(first.dim() >= 2, "activations must have shape [N, C, ...], got ", first.dim(), " axes");
   Tensor counts = empty({num_classes}, ScalarType::Long, first);
   const SortedSamples sorted(read_classes(labels, first.size(0), num_classes, ignore_index),
                              num_classes, counts.mutable_data_ptr<int64_t>());
@@ -199,6 +201,7 @@ Tensor selectivity_backward(const std::optional<Tensor>& grad_loss,
                             const Tensor& labels, const std::vector<int64_t> units,
                             const std::vector<int64_t> positions, double eps, int64_t ignore_index,
                             ScalarType dtype) {
+  check(labels.dim() == 1, "labels must have shape [N], got ", labels.dim(), " axes");
   const int64_t all_units = maximum.numel(), samples = labels.size(0);
   check(counts.dim() == 1 && counts.scalar_type() == ScalarType::Long &&
             winner.scalar_type() == ScalarType::Long && winner.numel() == all_units,
@@ -218,9 +221,10 @@ Tensor selectivity_backward(const std::optional<Tensor>& grad_loss,
   const auto maxima = as_doubles(maximum, all_units), rests = as_doubles(rest, all_units);
   int64_t u = 0;
   for (size_t l = 0; l < units.size(); ++l) {
+    check(units[l] >= 0 && units[l] <= all_units - u && positions[l] >= 0, "units must add up to ",
+          all_units, ", positions be at least 0");
     const double layer_gradient = loss_gradient / (double(units.size()) * units[l]);
     for (const int64_t end = u + units[l]; u < end; ++u) {
-      check(u < all_units, "units must add up to ", all_units);
       const double gradient = index_gradient[u] + layer_gradient;
       const auto partial = selectivity_index_gradient(maxima[u], rests[u], present > 1, eps);
       maximum_gradient[u] += gradient * partial.maximum;
