@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 DONE := $(VENV)/done
+BUILD_TOOLS := 'setuptools>=77.0.3' pybind11 ninja numpy
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selkern
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py
@@ -64,7 +65,7 @@ $(DONE)/torch-chosen: FORCE | $(DONE)/venv
 	@echo '$(TORCH)' | cmp --quiet - $@ || echo '$(TORCH)' > $@
 
 $(DONE)/torch: $(DONE)/torch-chosen
-	$(PIP) install '$(TORCH)' 'setuptools>=77.0.3' pybind11 ninja numpy
+	$(PIP) install '$(TORCH)' $(BUILD_TOOLS)
 	touch $@
 
 # selkern-test-bench is selkern with the extras test and bench. pip hides what the build prints, so
@@ -96,15 +97,16 @@ $(SANITIZED)/done: $(DONE)/selkern-test-bench-demo $(shell find selkern benchmar
 	SELKERN_SANITIZE=address,undefined $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
 	touch $@
 
-test-oldest-torch: $(DONE)/selkern-test-bench-demo ## run the tests on the oldest torch, with the binary built for TORCH
+test-oldest-torch: $(DONE)/selkern-test-bench-demo ## run the binary built for TORCH on the oldest torch, and compile there
 	rm -rf build/lib* build/wheel
 	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	wheel=$$(echo '$(CURDIR)'/build/wheel/selkern-*.whl)
 	environment='$(CACHE)'/torch-$(OLDEST_TORCH)-py$$($(BIN)/python -c 'import platform; print(platform.python_version())')
 	[ -e "$$environment/done" ] || $(BIN)/python -m venv --clear "$$environment"
 	"$$environment/bin/python" -m pip install --quiet --no-deps --force-reinstall "$$wheel"
-	"$$environment/bin/python" -m pip install torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]"
+	"$$environment/bin/python" -m pip install torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]" $(BUILD_TOOLS)
 	touch "$$environment/done"
+	"$$environment/bin/python" setup.py --quiet build_ext --build-lib build/oldest --build-temp build/oldest
 	built=$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')
 	cd "$$environment"
 	bin/python -m selkern info

@@ -166,6 +166,9 @@ class BuildSelkern(BuildExtension):
 
 
 require_setuptools()
+if "dist_info" in sys.argv:
+    # The first step of pip's install. Later it would have downloaded a torch it cannot use.
+    require_build_tools()
 # ninja is installed beside Python, which need not be on PATH when no environment is activated.
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
 setuptools.setup(ext_modules=[cpu_extension()], cmdclass={"build_ext": BuildSelkern})

@@ -149,7 +149,7 @@ class Work:
         loss = value_error = None
         if actual.value is not None and expected.value is not None:
             value_error = _relative_error(actual.value, expected.value)
-            loss = float(actual.value) if actual.value.ndim == 0 else None
+            loss = float(actual.value.detach()) if actual.value.ndim == 0 else None
         pairs = zip(actual.gradients, expected.gradients, strict=True)
         gradient_error = max((_relative_error(*pair) for pair in pairs), default=None)
         self._refuse(label, "value", value_error, self.value_tolerance)
