@@ -141,6 +141,28 @@ def test_checkpointing_recomputes_without_counting_twice(batch, inplace):
         assert list(reg.index) == NAMES
 
 
+def test_a_compiled_checkpoint_needs_one_flag_of_torch(batch):
+    flag = "skip_fwd_side_effects_in_bwd_under_checkpoint"
+    if not hasattr(torch._dynamo.config, flag):
+        pytest.skip(f"this torch has no {flag}")
+    torch.manual_seed(0)
+    model = Checkpointed()
+    expected, expected_gradients = expected_step(model, batch)
+    x, y = batch
+    torch._dynamo.reset()
+    with (
+        torch._dynamo.config.patch({flag: True}),
+        SelectivityRegularizer(model, NUM_CLASSES, alpha=-2.0) as reg,
+    ):
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        logits = compiled(x)
+        penalty = reg(y)
+        torch.testing.assert_close(penalty, expected)
+        assert_same_gradients(
+            gradients(F.cross_entropy(logits, y) + penalty, model), expected_gradients
+        )
+
+
 def test_reentrant_checkpointing_is_refused_by_name(batch):
     torch.manual_seed(0)
     model = Checkpointed()
