@@ -57,9 +57,12 @@ def markdown(results: Results) -> str:
 
 def readme_table(results: Results) -> str:
     """One row a work: the fastest of plain PyTorch, of torch.compile and of selkern."""
-    columns = ("work", "PyTorch", "torch.compile", "selkern", "measured", "noise")
+    columns = ("work", "PyTorch", "torch.compile", "selkern", "noise or read")
     rows = [_readme_row(work) for work in results["works"]]
-    line = f"{machine_line(results)}; {versions_line(results)}."
+    line = (
+        "Medians in ms, of the fastest contender each; with a sign, what it adds to the plain work. "
+        f"{machine_line(results)}; {versions_line(results)}."
+    )
     return f"{markdown_table(columns, rows)}\n{line}\n"
 
 
@@ -107,18 +110,12 @@ def _target_table(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
 
 
 def _readme_row(work: Results) -> list[str]:
-    compiled = _fastest(work, "rival", compiled=True)
-    measured = [
-        f"{target['quantity']}: {_measured(target)}, to reach {_bound(target)}"
-        for target in work["targets"]
-    ]
     return [
         work["title"],
-        _named_time(_fastest(work, "rival")),
-        _named_time(compiled),
-        _named_time(_fastest(work, "selkern")),
-        "<br>".join(measured),
-        _named_time(_fastest(work, "noise", "read")),
+        _time(_fastest(work, "rival")),
+        _time(_fastest(work, "rival", compiled=True)),
+        _time(_fastest(work, "selkern")),
+        _time(_fastest(work, "noise", "read")),
     ]
 
 
@@ -133,10 +130,6 @@ def _time(row: Row | None) -> str:
     if row["added_milliseconds"] is None:
         return f"{row['milliseconds']['median']:.2f}"
     return f"{row['added_milliseconds']['median']:+.2f}"
-
-
-def _named_time(row: Row | None) -> str:
-    return "-" if row is None else f"{row['contender']}: {_time(row)} ms"
 
 
 def _quartiles(values: dict[str, float] | None) -> str:

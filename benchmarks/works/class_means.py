@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import ClassVar
@@ -23,6 +24,9 @@ SAMPLES, UNITS = 4096, 2048
 READ = "bare read (torch.sum)"
 FUSED = "selkern.class_means"
 USUAL = ("one-hot matmul", "index_add", "scatter_add")
+
+# Two rivals are in beta, and say so once each.
+warnings.filterwarnings("ignore", message=r"index_reduce\(\) is in beta|Sparse CSR tensor support")
 
 Means = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
