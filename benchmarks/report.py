@@ -60,7 +60,7 @@ def readme_table(results: Results) -> str:
     columns = ("work", "PyTorch", "torch.compile", "selkern", "noise or read")
     rows = [_readme_row(work) for work in results["works"]]
     line = (
-        "Medians in ms, of the fastest contender each; with a sign, what it adds to the plain work. "
+        "Medians in ms of the fastest contender; with a sign, what it adds to the plain work. "
         f"{machine_line(results)}; {versions_line(results)}."
     )
     return f"{markdown_table(columns, rows)}\n{line}\n"
