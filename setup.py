@@ -88,7 +88,7 @@ def sources(*patterns: str) -> list[str]:
 
 
 def compile_flags() -> list[str]:
-    flags = ["-fvisibility=hidden", "-ffp-contract=off"]
+    flags = ["-fvisibility=hidden", "-ffp-contract=off", f"-ffile-prefix-map={ROOT}=."]
     # torch's own headers have unused parameters.
     flags += ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-psabi", "-Wno-unknown-pragmas"]
     if SANITIZERS:

@@ -1,4 +1,4 @@
-"""Fused class selectivity for PyTorch: operators and regularizers with exact gradients."""
+"""Fused class selectivity for PyTorch: operators and a regularizer, with exact gradients."""
 
 from selkern import _library, reference
 from selkern._library import build_info

@@ -56,6 +56,7 @@ class Tap:
         """Refuse an output that has no units, naming the layer."""
         name = f"the output of layer {self.name!r}, unless left out of layers=,"
         _checks.activation(name, output)
+        _checks.unit_axis(f"unit_dim for layer {self.name!r}", self.axis(output), output)
 
     def axis(self, x: Tensor) -> int:
         """Return the unit axis of ``x``: ``[N, C]`` has but one."""
@@ -157,6 +158,7 @@ class Capture:
         mean: Callable[..., Tensor] = spatial_mean,
     ):
         self.taps: list[Tap] = []
+        self.is_closed = False
         self._fused: list[nn.Module] = []
         self._handles: list[Any] = []
         try:
@@ -192,6 +194,7 @@ class Capture:
         for tap in self.taps:
             tap.reset()
         self._fused, self._handles = [], []
+        self.is_closed = True
 
     def means(self) -> dict[str, Tensor]:
         """Return the means of the last forward; the second call of ``relu`` is ``relu_1``.
@@ -199,8 +202,10 @@ class Capture:
         Raises
         ------
         RuntimeError
-            If nothing was captured, or only a part because of ``torch.no_grad``.
+            If it is closed, or nothing was captured, or only a part because of ``torch.no_grad``.
         """
+        if self.is_closed:
+            raise RuntimeError("the regularizer is closed: attach a new one")
         without_grad = [tap.name for tap in self.taps if tap.ran_without_grad]
         found: dict[str, Tensor] = {}
         taken = {tap.name for tap in self.taps}
@@ -291,6 +296,9 @@ def find_layers(
                 "such as F.relu cannot be seen: pass layers= with the modules to regularize"
             )
     else:
+        if not isinstance(layers, (str, nn.Module, Iterable)):
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be names, globs or modules, got {kind}")
         entries = [layers] if isinstance(layers, (str, nn.Module)) else list(layers)
         names = [name for entry in entries for name in _matches(entry, named)]
         if not names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from types import TracebackType
@@ -41,8 +42,8 @@ class SelectivityRegularizer:
     alpha : float
         Strength; a plain attribute that may change between steps.
     layers : str, nn.Module, or iterable of them, optional
-        Dotted names, globs or submodules; without it, every ``nn.ReLU``. The output layer is best
-        left out.
+        Dotted names, globs or submodules; without it, every ``nn.ReLU``. The index is meant for
+        non-negative activations: choose layers after a ReLU.
     unit_dim : int, default 1
         Axis of the units in the layers' outputs; ``-1`` for tokens ``[N, T, C]``.
     eps : float, default 1e-6
@@ -88,6 +89,10 @@ class SelectivityRegularizer:
         is_scalar = isinstance(alpha, Tensor) and alpha.dim() == 0
         if isinstance(alpha, bool) or not (is_scalar or isinstance(alpha, numbers.Real)):
             raise TypeError(f"alpha must be a real number, got {type(alpha).__name__}")
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha must be finite, got {alpha}")
+        if _checks.integer("unit_dim", unit_dim) == 0:
+            raise ValueError("unit_dim must not be 0, the axis of the samples, got 0")
         if backend not in _BACKENDS:
             raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")
         self.alpha = alpha

@@ -75,7 +75,7 @@ def test_close_puts_everything_back(network, batch):
     assert all(type(m) is nn.ReLU for m in modules if isinstance(m, nn.ReLU))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
     assert not any("selkern" in name for m in modules for name in m.__dict__)
-    with pytest.raises(RuntimeError, match="no activation was captured"):
+    with pytest.raises(RuntimeError, match="the regularizer is closed"):
         reg(batch[1])
 
 
