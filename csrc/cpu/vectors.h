@@ -9,7 +9,6 @@ constexpr int64_t lanes = SELKERN_VECTOR_BYTES / sizeof(double);
 typedef double Float64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
 typedef int64_t Int64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
 typedef float Float32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
-typedef int32_t Int32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
 typedef uint32_t Bits32 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 2)));
 typedef uint16_t Bits16 __attribute__((vector_size(SELKERN_VECTOR_BYTES / 4)));
 
