@@ -1,9 +1,15 @@
-"""Builds the compiled part, ``selkern._C``; pyproject.toml holds everything else.
+"""Builds the compiled parts, ``selkern._C`` and ``selkern._cuda``; pyproject.toml has the rest.
+
+``selkern._cuda`` is built where torch has CUDA and there is an nvcc of the same major version.
 
 Environment variables
 ---------------------
 MAX_JOBS
     How many source files to compile at once.
+SELKERN_FORCE_CUDA, SELKERN_SKIP_CUDA
+    1 stops where the CUDA part cannot be built; 1 leaves it out.
+CUDA_HOME, TORCH_CUDA_ARCH_LIST
+    The toolkit, and the architectures to compile for, as torch takes them.
 SELKERN_SANITIZE
     Sanitizers to build with, as ``-fsanitize`` takes them: ``address,undefined``.
 """
@@ -22,22 +28,30 @@ from typing import NoReturn
 import setuptools
 from setuptools.command.build_ext import build_ext
 
+ROOT = Path(__file__).resolve().parent
+SANITIZERS = os.environ.get("SELKERN_SANITIZE", "")
+sys.path.insert(0, str(ROOT / "tools"))
+from cuda_build import CudaBuild, Decision, decide, dotted  # noqa: E402
+
 try:
     import pybind11
     import torch
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
 except ImportError as error:
     missing: ImportError | None = error
+    decision = Decision()
     BuildExtension = build_ext
 else:
     missing = None
+    decision = decide(torch, os.environ, SANITIZERS)
+    # Before torch looks: it guesses the toolkit's folder from nvcc's, and fails without a GPU.
+    os.environ.update(decision.environment())
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
-ROOT = Path(__file__).resolve().parent
 VERSION = runpy.run_path(str(ROOT / "selkern" / "_version.py"))["__version__"]
 OLDEST_SETUPTOOLS = (77, 0)
 OLDEST_TORCH = (2, 11)
 TORCH_TARGET_VERSION = "0x{:02x}{:02x}000000000000".format(*OLDEST_TORCH)
-SANITIZERS = os.environ.get("SELKERN_SANITIZE", "")
+NVCC_FLAGS = ["-O3", "-Xcompiler", "-fvisibility=hidden"]
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 
@@ -52,10 +66,6 @@ def stop(problem: str, cure: str) -> NoReturn:
 def release(version: str) -> tuple[int, int]:
     major, minor = version.split(".")[:2]
     return int(major), int(minor)
-
-
-def dotted(release: tuple[int, int]) -> str:
-    return f"{release[0]}.{release[1]}"
 
 
 def require_setuptools() -> None:
@@ -98,24 +108,46 @@ def compile_flags() -> list[str]:
     return [*flags, "-O3", "-g0"]
 
 
-def cpu_extension() -> setuptools.Extension:
-    files = sources("csrc/*.cpp", "csrc/cpu/*.cpp")
+MACROS = [("TORCH_TARGET_VERSION", TORCH_TARGET_VERSION), ("SELKERN_VERSION", VERSION)]
+
+
+def cpu_extension(cuda: CudaBuild | None) -> setuptools.Extension:
+    files = sources("csrc/*.cpp", "csrc/common/*.cpp", "csrc/cpu/*.cpp")
     if missing is not None:
         return setuptools.Extension("selkern._C", files)
+    macros = list(MACROS)
+    if cuda is not None:
+        macros.append(("SELKERN_CUDA_VERSION", cuda.version))
+        macros.append(("SELKERN_CUDA_ARCHITECTURES", cuda.architecture_list))
     extension = CppExtension(
         "selkern._C",
         files,
         # First, because the pybind11 that torch 2.11 bundles is too old for the newest Pythons.
         include_dirs=[pybind11.get_include(), str(ROOT / "csrc")],
-        define_macros=[
-            ("TORCH_TARGET_VERSION", TORCH_TARGET_VERSION),
-            ("SELKERN_VERSION", VERSION),
-        ],
+        define_macros=macros,
         extra_compile_args={"cxx": compile_flags()},
         extra_link_args=[f"-fsanitize={SANITIZERS}"] if SANITIZERS else [],
     )
     # The stable ABI lives in libtorch_cpu; linking more would tie the binary to more of torch.
     extension.libraries = ["torch_cpu"]
+    return extension
+
+
+def cuda_extension(cuda: CudaBuild) -> setuptools.Extension:
+    extension = CUDAExtension(
+        "selkern._cuda",
+        sources("csrc/cuda/*.cu", "csrc/cuda/*.cpp", "csrc/common/*.cpp"),
+        include_dirs=[str(ROOT / "csrc")],
+        define_macros=[*MACROS, ("USE_CUDA", None)],
+        # No paths for nvcc: torch passes no architectures where a flag holds the letters "arch".
+        extra_compile_args={"cxx": compile_flags(), "nvcc": list(NVCC_FLAGS)},
+        # Every symbol is in what is linked here, because this is no Python module.
+        extra_link_args=["-Wl,-z,defs"],
+    )
+    # Shared, so that torch and selkern have one CUDA runtime; by its full name, because the
+    # toolkit's wheels have no libcudart.so.
+    runtime = f":libcudart.so.{cuda.toolkit.version[0]}"
+    extension.libraries = ["torch_cpu", "torch_cuda", runtime]
     return extension
 
 
@@ -129,9 +161,17 @@ class BuildSelkern(BuildExtension):
 
     def run(self) -> None:
         require_build_tools()
+        if decision.obstacle is not None:
+            stop(decision.obstacle.problem, decision.obstacle.cure)
         self.report()
         super().run()
         self.describe()
+
+    def build_extension(self, extension: setuptools.Extension) -> None:
+        # Both extensions have the files of csrc/common, compiled with different flags.
+        shared, self.build_temp = self.build_temp, str(Path(self.build_temp, extension.name))
+        super().build_extension(extension)
+        self.build_temp = shared
 
     def report(self) -> None:
         say(f"building selkern {VERSION} for Python {platform.python_version()}")
@@ -139,11 +179,12 @@ class BuildSelkern(BuildExtension):
             f"headers of torch {torch.__version__}, stable ABI of torch {dotted(OLDEST_TORCH)}:"
             " the binary serves every torch from that version on"
         )
-        say("CPU only, because this version of selkern has no CUDA kernels")
+        for reason in decision.reasons:
+            say(reason)
         if X86_64:
-            say("kernels for AVX-512, AVX2 and the baseline, chosen when the package loads")
+            say("CPU kernels for AVX-512, AVX2 and the baseline, chosen when the package loads")
         else:
-            say(f"kernels for the baseline only, because the machine is {platform.machine()}")
+            say(f"CPU kernels for the baseline only, because the machine is {platform.machine()}")
         if SANITIZERS:
             say(f"instrumented with {SANITIZERS}, because SELKERN_SANITIZE says so")
         if "MAX_JOBS" in os.environ:
@@ -153,16 +194,20 @@ class BuildSelkern(BuildExtension):
 
     def describe(self) -> None:
         """Write beside the binary what it was built for, for an import that cannot load it."""
+        cuda = decision.build
         description = {
             "selkern": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "platform": sysconfig.get_platform(),
+            "cuda": cuda and cuda.version,
+            "cuda_architectures": [] if cuda is None else cuda.architectures,
         }
-        for extension in self.extensions:
-            name = extension.name.rpartition(".")[2]
-            path = Path(self.get_ext_fullpath(extension.name)).with_name(f"{name}.json")
-            path.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        path = Path(self.get_ext_fullpath("selkern._C")).with_name("_C.json")
+        path.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        if cuda is None:
+            # An earlier build's, which a wheel would otherwise take along.
+            Path(self.get_ext_fullpath("selkern._cuda")).unlink(missing_ok=True)
 
 
 require_setuptools()
@@ -171,4 +216,7 @@ if "dist_info" in sys.argv:
     require_build_tools()
 # ninja is installed beside Python, which need not be on PATH when no environment is activated.
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
-setuptools.setup(ext_modules=[cpu_extension()], cmdclass={"build_ext": BuildSelkern})
+extensions = [cpu_extension(decision.build)]
+if decision.build is not None:
+    extensions.append(cuda_extension(decision.build))
+setuptools.setup(ext_modules=extensions, cmdclass={"build_ext": BuildSelkern})

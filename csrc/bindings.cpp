@@ -2,6 +2,9 @@
 #include <pybind11/stl.h>
 #include <torch/headeronly/version.h>
 
+#include <sstream>
+#include <string>
+
 #include "cpu/capability.h"
 
 #define SELKERN_STRINGIZE_EXPANDED(name) #name
@@ -19,14 +22,31 @@ const char* compiler() {
 #endif
 }
 
+py::object cuda_version() {
+#ifdef SELKERN_CUDA_VERSION
+  return py::str(SELKERN_STRINGIZE(SELKERN_CUDA_VERSION));
+#else
+  return py::none();
+#endif
+}
+
+py::list cuda_architectures() {
+  py::list names;
+#ifdef SELKERN_CUDA_ARCHITECTURES
+  std::istringstream list(SELKERN_STRINGIZE(SELKERN_CUDA_ARCHITECTURES));
+  for (std::string name; std::getline(list, name, ';');) names.append(name);
+#endif
+  return names;
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = SELKERN_STRINGIZE(SELKERN_VERSION);
   info["torch"] = SELKERN_STRINGIZE(TORCH_VERSION_MAJOR) "." SELKERN_STRINGIZE(
       TORCH_VERSION_MINOR) "." SELKERN_STRINGIZE(TORCH_VERSION_PATCH);
   info["compiler"] = compiler();
-  info["cuda"] = py::none();
-  info["cuda_architectures"] = py::list();
+  info["cuda"] = cuda_version();
+  info["cuda_architectures"] = cuda_architectures();
   info["cpu_capabilities"] = selkern::cpu::compiled_capabilities();
   return info;
 }

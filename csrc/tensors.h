@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/allocate.h"
 #include "common/dtype.h"
 #include "common/map_layout.h"
 
@@ -29,6 +30,17 @@ inline void check(bool condition, const Parts&... parts) {
   std::ostringstream message;
   (message << ... << parts);
   throw std::invalid_argument(message.str());
+}
+
+// The dispatcher looks at all tensors and chooses one device; a kernel must not meet another.
+inline void check_same_device(const Tensor& tensor, const Tensor& like, const char* name) {
+  check(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(),
+        name, " must be on the same device as the other tensors");
+}
+
+inline void check_same_device(const std::optional<Tensor>& tensor, const Tensor& like,
+                              const char* name) {
+  if (tensor) check_same_device(*tensor, like, name);
 }
 
 inline DType dtype_of(ScalarType type, const char* name) {
@@ -53,22 +65,6 @@ inline DType dtype_of(const Tensor& tensor, const char* name) {
 
 inline ScalarType result_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
-                            const Tensor& like) {
-  int32_t dtype, device_type, device_index;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
-  AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype,
-                                                  device_type, device_index, &handle));
-  return Tensor(handle);
-}
-
-inline Tensor empty(const std::vector<int64_t>& sizes, ScalarType dtype, const Tensor& like) {
-  return torch::stable::new_empty(like, sizes, dtype);
 }
 
 inline std::vector<int64_t> sizes_of(const Tensor& x) {

@@ -12,7 +12,7 @@ import warnings
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 
 from selkern._version import __version__
 
@@ -22,6 +22,7 @@ _INSTALL = (
     "in selkern's source folder, `pip install torch setuptools pybind11 ninja numpy`"
     " and then `pip install --no-build-isolation .`"
 )
+_WITHOUT_CUDA = "SELKERN_SKIP_CUDA=1 builds it for CPU tensors alone"
 
 
 class BuildInfo(TypedDict):
@@ -34,6 +35,7 @@ class BuildInfo(TypedDict):
     compiler: str | None
     cuda: str | None
     cuda_architectures: list[str]
+    cuda_loaded: bool
     cpu_capabilities: list[str]
     cpu_capability: str | None
 
@@ -41,9 +43,10 @@ class BuildInfo(TypedDict):
 def _built_for() -> str:
     try:
         built = json.loads((_PACKAGE / "_C.json").read_text(encoding="utf-8"))
+        cuda = f"CUDA {built['cuda']}" if built.get("cuda") else "no CUDA"
         return (
             f"selkern {built['selkern']}, torch >= {_OLDEST_TORCH} (headers of {built['torch']}),"
-            f" Python {built['python']}, {built['platform']}"
+            f" {cuda}, Python {built['python']}, {built['platform']}"
         )
     except (OSError, ValueError, KeyError):
         return f"torch >= {_OLDEST_TORCH}; no _C.json says more"
@@ -121,6 +124,48 @@ def _load(torch_here: str) -> ModuleType | None:
     return extension
 
 
+def _load_cuda(extension: ModuleType, torch_here: str) -> bool:
+    """Load ``selkern._cuda``, whose operators torch then calls for CUDA tensors."""
+    import torch
+
+    built = extension.build_info()["cuda"]
+    here = torch.version.cuda
+    spec = PathFinder.find_spec("selkern._cuda", [str(_PACKAGE)])
+    if built is None or here is None or spec is None:
+        return False
+    torch_here = f"{torch_here} with CUDA {here}"
+    if _release(built)[0] != _release(here)[0]:
+        problem = f"selkern's CUDA part was built for CUDA {built}, and this torch has CUDA {here}"
+        cure = f"install a torch for CUDA {_release(built)[0]}"
+        raise _import_error(problem, torch_here, f"{_INSTALL}, to build it for this torch", cure)
+    try:
+        torch.ops.load_library(spec.origin)
+    except (OSError, RuntimeError) as error:
+        # Newer torch says only that it could not.
+        problem = f"selkern's CUDA part cannot be loaded: {error.__cause__ or error}"
+        raise _import_error(problem, torch_here, _INSTALL, _WITHOUT_CUDA) from error
+    return True
+
+
+def _refuse_cuda_tensors() -> object:
+    """Register, in place of the CUDA kernels, an error that names the cure."""
+    import torch
+
+    def refuse(*args: object, **options: object) -> NoReturn:
+        raise NotImplementedError(
+            "selkern was installed without its CUDA part, and got a CUDA tensor: build it again"
+            " where torch and nvcc are of the same CUDA major version (in selkern's source folder,"
+            " `SELKERN_FORCE_CUDA=1 pip install --no-build-isolation .` says what is missing),"
+            " or move the tensors to the CPU"
+        )
+
+    library = torch.library.Library("selkern", "IMPL")
+    for name in torch._C._dispatch_get_all_op_names():
+        if name.startswith("selkern::"):
+            library.impl(name.removeprefix("selkern::"), refuse, "CUDA")
+    return library
+
+
 def _choose_cpu_capability(extension: ModuleType) -> None:
     name = os.environ.get("SELKERN_CPU_CAPABILITY")
     if not name:
@@ -138,6 +183,10 @@ _torch = _torch_version()
 _extension = _load(_torch)
 if _extension is not None:
     _choose_cpu_capability(_extension)
+_cuda_loaded = _extension is not None and _load_cuda(_extension, _torch)
+if _extension is not None and not _cuda_loaded:
+    # Kept, because the registrations end with the object that made them.
+    _refusals = _refuse_cuda_tensors()
 
 COMPILED = _extension is not None
 
@@ -151,7 +200,8 @@ def build_info() -> BuildInfo:
     dict
         ``version``: of selkern. ``compiled``: whether the compiled part is in use.
         ``torch``: whose headers it was built with; ``torch_running``: the one it runs on.
-        ``compiler``. ``cuda``: version it was built with, or None; ``cuda_architectures``.
+        ``compiler``. ``cuda``: version that its CUDA part was built with, or None;
+        ``cuda_architectures``: what that was built for; ``cuda_loaded``: whether it is in use.
         ``cpu_capabilities``: the instruction sets it has kernels for; ``cpu_capability``: the one
         in use. Without the compiled part, what is known only of it is None or empty.
     """
@@ -163,6 +213,7 @@ def build_info() -> BuildInfo:
         compiler=None,
         cuda=None,
         cuda_architectures=[],
+        cuda_loaded=_cuda_loaded,
         cpu_capabilities=[],
         cpu_capability=None,
     )

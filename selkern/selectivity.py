@@ -55,7 +55,8 @@ def class_means(
         argument not an integer.
     ValueError
         If a shape, axis or device does not fit, or a label is out of range: the message names the
-        first such label and its row.
+        first such label and its row. On CUDA, where looking would mean waiting, all results are
+        NaN instead, unless ``SELKERN_CHECK=1`` is in the environment.
 
     Examples
     --------

@@ -42,7 +42,7 @@ torch.testing.assert_close(index, torch.tensor([2 / (4 + 1e-6)]))
 assert x.grad.all()
 """
 NOT_SOURCES = (".git", ".venv", ".*_cache", "build", "dist", "*.egg-info", "__pycache__")
-NOT_SOURCES += ("_C.*.so", "_C.json", "results")
+NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json", "results")
 
 
 def run_python(
@@ -69,7 +69,7 @@ def import_error(folder: Path, **environment: str) -> str:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder with a copy of the package, without the compiled part."""
-    ignore = shutil.ignore_patterns("_C.*.so", "_C.json", "__pycache__")
+    ignore = shutil.ignore_patterns("_C.*.so", "_cuda.*.so", "_C.json", "__pycache__")
     shutil.copytree(PACKAGE, tmp_path / "selkern", ignore=ignore)
     return tmp_path
 
@@ -92,12 +92,13 @@ class TestMissingBinary:
 
     def test_error_names_a_binary_for_another_python(self, site: Path) -> None:
         built = {"selkern": "0.0.9", "torch": "2.12.0", "python": "3.99.1", "platform": "linux-vax"}
+        built["cuda"] = "13.1"
         (site / "selkern" / "_C.cpython-399-vax-linux-gnu.so").touch()
         (site / "selkern" / "_C.json").write_text(json.dumps(built))
         message = import_error(site)
         assert "_C.cpython-399-vax-linux-gnu.so" in message
         assert "built for: selkern 0.0.9" in message
-        assert "headers of 2.12.0), Python 3.99.1, linux-vax" in message
+        assert "headers of 2.12.0), CUDA 13.1, Python 3.99.1, linux-vax" in message
 
     def test_error_in_the_source_folder_says_that_it_hides_the_installed_package(
         self, site: Path
@@ -168,8 +169,9 @@ class TestDescription:
         assert info["compiled"] is True
         assert info["torch_running"] == torch.__version__
         assert re.fullmatch(r"\d+\.\d+\.\d+", info["torch"])
-        assert info["cuda"] is None
-        assert info["cuda_architectures"] == []
+        assert bool(info["cuda"]) == bool(info["cuda_architectures"])
+        assert info["cuda"] or not info["cuda_loaded"]
+        assert json.loads(BINARY.with_name("_C.json").read_text()).get("cuda") == info["cuda"]
         assert info["cpu_capability"] in info["cpu_capabilities"]
         assert set(_C.supported_cpu_capabilities()) <= set(info["cpu_capabilities"])
         assert "baseline" in _C.supported_cpu_capabilities()
@@ -269,7 +271,7 @@ class TestSourceDistribution:
     def test_holds_every_source(self, source: Path, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
-        for folder in ("csrc", "selkern", "benchmarks", "tests", ".ci"):
+        for folder in ("csrc", "selkern", "benchmarks", "tests", "tools", ".ci"):
             for path in (source / folder).rglob("*.*"):
                 assert str(path.relative_to(source)) in held
         assert {"Makefile", "README.md", "LICENSE", ".ci/run", ".clang-format"} <= held

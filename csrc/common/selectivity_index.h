@@ -1,10 +1,6 @@
 #pragma once
 
-#if defined(__CUDACC__)
-#define SELKERN_HOST_DEVICE __host__ __device__
-#else
-#define SELKERN_HOST_DEVICE
-#endif
+#include "common/host_device.h"
 
 namespace selkern {
 
@@ -39,6 +35,18 @@ SELKERN_HOST_DEVICE static inline SelectivityIndexGradient<scalar_t> selectivity
   if (!has_two_classes || is_dead(maximum, rest)) return {0, 0};
   const scalar_t s = maximum + rest + eps;
   return {(2 * rest + eps) / s / s, -(2 * maximum + eps) / s / s};
+}
+
+// Gradients of the largest class mean and of each other one, from those of SI, of the largest mean
+// and of the mean of the others, among `present` classes.
+template <typename scalar_t>
+SELKERN_HOST_DEVICE static inline SelectivityIndexGradient<scalar_t> class_mean_gradient(
+    scalar_t grad_index, scalar_t grad_maximum, scalar_t grad_rest, scalar_t maximum, scalar_t rest,
+    scalar_t present, scalar_t eps) {
+  const auto partial = selectivity_index_gradient(maximum, rest, present > 1, eps);
+  const scalar_t others = present > 1 ? present - 1 : scalar_t(1);
+  return {grad_maximum + grad_index * partial.maximum,
+          (grad_rest + grad_index * partial.rest) / others};
 }
 
 }  // namespace selkern

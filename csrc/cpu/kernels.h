@@ -4,38 +4,11 @@
 
 #include "common/dtype.h"
 #include "common/map_layout.h"
+#include "common/pooling.h"
 
 // Kernel parameters and the table of entry points, one table per instruction set. Every kernel
 // works on items [begin, end) of its range, and an item's result does not depend on the split.
 namespace selkern::cpu {
-
-// Item: one map of one sample (planar), or one block of units of one sample (channels-last).
-struct SpatialMeanParams {
-  DType dtype;         // of x and y
-  const void* x;       // [samples, units, positions], laid out as x_layout
-  MapLayout x_layout;  //
-  void* y;             // relu(x), laid out as y_layout; null: only the mean, of x itself
-  MapLayout y_layout;  // of the same kind, planar or channels-last, as x_layout
-  void* mean;          // [samples, units] contiguous, float64 for float64 x, otherwise float32
-
-  int64_t items() const;
-  int64_t item_cost() const;  // elements read
-};
-
-// Item: as above. grad_x = (y <= 0 ? 0 : grad_y + grad_mean / positions).
-struct ReluWithMeanBackwardParams {
-  DType dtype;               // of grad_y, y and grad_x
-  const void* grad_y;        // [samples, units, positions], laid out as grad_y_layout, or null
-  MapLayout grad_y_layout;   //
-  const void* grad_mean;     // [samples, units], float64 for float64 y, else float32, or null
-  int64_t grad_mean_stride;  // elements between samples; units are adjacent
-  const void* y;             // [samples, units, positions], laid out as layout
-  void* grad_x;              // the same
-  MapLayout layout;
-
-  int64_t items() const;
-  int64_t item_cost() const;
-};
 
 // Samples sorted by class, stably.
 struct ClassOrder {
@@ -99,6 +72,8 @@ struct SelectivityBackwardParams {
 
 struct Kernels {
   const char* name;
+  // Item of the first two: one map of one sample (planar), or one block of units of one sample
+  // (channels-last).
   void (*spatial_mean)(const SpatialMeanParams&, int64_t begin, int64_t end);
   void (*relu_with_mean_backward)(const ReluWithMeanBackwardParams&, int64_t begin, int64_t end);
   void (*class_means)(const ClassMeansParams&, int64_t begin, int64_t end);
@@ -133,10 +108,5 @@ inline int64_t map_item_cost(const MapLayout& layout) {
   return layout.positions *
          (layout.units < channels_last_block ? layout.units : channels_last_block);
 }
-
-inline int64_t SpatialMeanParams::items() const { return map_items(x_layout); }
-inline int64_t SpatialMeanParams::item_cost() const { return map_item_cost(x_layout); }
-inline int64_t ReluWithMeanBackwardParams::items() const { return map_items(layout); }
-inline int64_t ReluWithMeanBackwardParams::item_cost() const { return map_item_cost(layout); }
 
 }  // namespace selkern::cpu

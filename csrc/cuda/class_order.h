@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+
+namespace selkern::cuda {
+
+struct Labels {
+  const void* data;  // [samples] int64 or int32, adjacent
+  bool is_int64;
+  int64_t samples;
+  int64_t num_classes;
+  int64_t ignore_index;
+};
+
+struct ClassOrder {
+  int64_t* samples;       // [samples] row indices of those that take part, class by class
+  int64_t* classes;       // [samples] the class of each
+  int64_t* counts;        // [num_classes] samples of each class
+  int64_t* ends;          // [num_classes] where each class ends in samples
+  int64_t* kept;          // number of samples that take part
+  int* has_invalid;       // whether a label is neither a class nor ignore_index
+  unsigned* blocks_done;  // set to 0 for the launch that follows
+};
+
+}  // namespace selkern::cuda

@@ -1,0 +1,142 @@
+// How a batch of feature maps is dealt out to the blocks of a launch.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
+#include "common/host_device.h"
+#include "common/map_layout.h"
+
+namespace selkern::cuda {
+
+constexpr int block_threads = 256;
+constexpr int loads_in_flight = 4;  // vectors that a thread asks for before it uses the first
+constexpr int stage_bytes = block_threads * loads_in_flight * 16;
+
+enum class MapKind {
+  row_groups,         // planar: a block takes as many whole maps as fit its stage
+  long_rows,          // planar: a block takes one map, or a part of one
+  units_last,         // channels-last: a block takes a tile of units, or a part of its positions
+  units_last_scalar,  // the same where vectors of units would not be aligned
+};
+
+// In elements.
+struct MapStrides {
+  int64_t sample;
+  int64_t unit;
+  int64_t position;
+};
+
+struct MapPlan {
+  MapKind kind;
+  int lanes;        // units-last: threads side by side across units, a power of two
+  int64_t samples;  // where all is dense, samples are folded into units
+  int64_t units;    // of a sample
+  int64_t positions;
+  int64_t tile_units;       // maps of a block
+  int64_t tiles;            // of a sample
+  int64_t splits;           // blocks that share the positions of a tile
+  int64_t split_positions;  // positions of each but the last of these blocks
+
+  int64_t blocks() const { return samples * tiles * splits; }
+};
+
+struct MapTensor {
+  const void* data;  // null: not there
+  MapLayout layout;
+};
+
+SELKERN_HOST_DEVICE inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Axes of one element may have any stride; here they get the one of a dense tensor.
+inline MapStrides strides_of(const MapLayout& layout) {
+  MapStrides strides{layout.sample_stride, layout.unit_stride, layout.position_stride};
+  if (layout.channels_last) {
+    strides.unit = 1;
+  } else if (layout.units == 1) {
+    strides.unit = layout.positions;
+  }
+  if (layout.positions == 1 && layout.channels_last) strides.position = layout.units;
+  if (layout.samples == 1) strides.sample = layout.units * layout.positions;
+  return strides;
+}
+
+// Whether all maps, planar or of one position, follow each other without a gap.
+inline bool maps_adjoin(const MapLayout& layout) {
+  const MapStrides strides = strides_of(layout);
+  const bool dense_units =
+      layout.channels_last ? layout.positions == 1 : strides.unit == layout.positions;
+  return dense_units && strides.sample == layout.units * layout.positions;
+}
+
+inline bool vectors_of_units_align(const MapTensor& tensor, const MapPlan& plan, int element_size) {
+  const MapStrides strides = strides_of(tensor.layout);
+  const int64_t elements = plan.units | (plan.samples > 1 ? strides.sample : 0) |
+                           (plan.positions > 1 ? strides.position : 0);
+  return (reinterpret_cast<intptr_t>(tensor.data) | elements * element_size) % 16 == 0;
+}
+
+// Splits so that small batches too fill a GPU, but not below `least` positions a block.
+inline void split_positions(MapPlan& plan, int64_t least) {
+  constexpr int64_t enough_blocks = 1024, most_splits = 64;
+  const int64_t tiles = std::max<int64_t>(1, plan.samples * plan.tiles);
+  const int64_t wanted = std::min(divide_up(enough_blocks, tiles), most_splits);
+  const int64_t splits = std::max<int64_t>(1, std::min(wanted, plan.positions / least));
+  plan.split_positions = std::max<int64_t>(1, divide_up(plan.positions, splits));
+  plan.splits = std::max<int64_t>(1, divide_up(plan.positions, plan.split_positions));
+}
+
+// All tensors are of one kind and size. can_split: whether blocks may share the positions of a map.
+inline MapPlan plan_maps(std::initializer_list<MapTensor> tensors, int element_size,
+                         bool can_split) {
+  const MapLayout& layout = tensors.begin()->layout;
+  MapPlan plan{};
+  plan.samples = layout.samples;
+  plan.units = layout.units;
+  plan.positions = layout.positions;
+  bool fold = true, adjacent_rows = true, vectors = true;
+  for (const MapTensor& tensor : tensors) {
+    if (tensor.data == nullptr) continue;
+    fold = fold && maps_adjoin(tensor.layout);
+    adjacent_rows = adjacent_rows && strides_of(tensor.layout).unit == layout.positions;
+  }
+  if (fold) {
+    plan.units *= plan.samples;
+    plan.samples = 1;
+  }
+  for (const MapTensor& tensor : tensors) {
+    vectors =
+        vectors && (tensor.data == nullptr || vectors_of_units_align(tensor, plan, element_size));
+  }
+
+  const int64_t vector = 16 / element_size;
+  const int64_t row_bytes = std::max<int64_t>(1, plan.positions) * element_size;
+  int64_t least_positions = vector * block_threads * loads_in_flight;
+  if (layout.channels_last) {
+    plan.kind = vectors ? MapKind::units_last : MapKind::units_last_scalar;
+    const int64_t width = vectors ? vector : 1;
+    const int64_t most_lanes = plan.positions < loads_in_flight ? block_threads : 64;
+    plan.lanes = 1;
+    while (plan.lanes < most_lanes && plan.lanes * width < plan.units) plan.lanes *= 2;
+    plan.tile_units = plan.lanes * width;
+    least_positions = block_threads / plan.lanes * loads_in_flight;
+  } else if (row_bytes <= stage_bytes && adjacent_rows) {
+    plan.kind = MapKind::row_groups;
+    plan.tile_units = std::min(plan.units, stage_bytes / row_bytes);
+    can_split = false;
+  } else {
+    plan.kind = MapKind::long_rows;
+    plan.tile_units = 1;
+  }
+  plan.tiles = divide_up(plan.units, plan.tile_units);
+  if (can_split) {
+    split_positions(plan, least_positions);
+  } else {
+    plan.splits = 1;
+    plan.split_positions = plan.positions;
+  }
+  return plan;
+}
+
+}  // namespace selkern::cuda

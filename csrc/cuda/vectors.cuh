@@ -1,0 +1,64 @@
+// Groups of adjacent elements that travel in one access of 128 bits.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace selkern::cuda {
+
+constexpr int vector_bytes = 16;
+
+template <typename T>
+constexpr int vector_size = vector_bytes / int(sizeof(T));
+
+// `width` elements: a whole vector, or one element where rows are not aligned to vectors.
+template <typename T, int width>
+struct Pack {
+  static_assert(width == 1 || width == vector_size<T>);
+  T values[width];
+};
+
+template <int width, typename T>
+__device__ __forceinline__ Pack<T, width> load(const T* address) {
+  Pack<T, width> pack;
+  if constexpr (width == 1) {
+    pack.values[0] = *address;
+  } else {
+    const uint4 bits = __ldca(reinterpret_cast<const uint4*>(address));
+    memcpy(pack.values, &bits, vector_bytes);
+  }
+  return pack;
+}
+
+template <int width, typename T>
+__device__ __forceinline__ void store(T* address, const Pack<T, width>& pack) {
+  if constexpr (width == 1) {
+    *address = pack.values[0];
+  } else {
+    uint4 bits;
+    memcpy(&bits, pack.values, vector_bytes);
+    __stwb(reinterpret_cast<uint4*>(address), bits);
+  }
+}
+
+template <int width, typename T>
+__device__ __forceinline__ void store_shared(T* address, const Pack<T, width>& pack) {
+  if constexpr (width == 1) {
+    *address = pack.values[0];
+  } else {
+    uint4 bits;
+    memcpy(&bits, pack.values, vector_bytes);
+    *reinterpret_cast<uint4*>(address) = bits;
+  }
+}
+
+// Elements from address up to the next 16-byte boundary.
+template <typename T>
+__device__ __forceinline__ int elements_to_boundary(const T* address) {
+  const auto misaligned = reinterpret_cast<uintptr_t>(address) % vector_bytes;
+  return int((vector_bytes - misaligned) % vector_bytes / sizeof(T));
+}
+
+}  // namespace selkern::cuda
