@@ -10,7 +10,7 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "Quartiles", "interleave"]
+__all__ = ["Comparison", "Quartiles", "cpu_nanoseconds", "interleave"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class Comparison:
     def ratio(self, numerator: str, denominator: str) -> Quartiles:
         return Quartiles.of(self.seconds[numerator] / self.seconds[denominator])
 
+    def percent(self, numerator: str, denominator: str) -> Quartiles:
+        return Quartiles.of(100 * self.seconds[numerator] / self.seconds[denominator])
+
     def added(self, label: str, plain: str) -> Quartiles:
         """What a contender takes beyond another."""
         return Quartiles.of(self._added(label, plain))
@@ -77,6 +80,8 @@ def interleave(
     rounds: int,
     warmup: int = 2,
     after_round: Callable[[], object] = lambda: None,
+    nanoseconds_of: Callable[[Callable[[], object]], int] | None = None,
+    calls: int = 1,
 ) -> Comparison:
     """Time one repetition of every contender in every round.
 
@@ -94,7 +99,12 @@ def interleave(
         Rounds before the first timed one.
     after_round : callable, optional
         Called after every timed round, for a progress bar.
+    nanoseconds_of : callable, optional
+        Times one repetition; by the clock of the host if not given.
+    calls : int, default 1
+        How often a repetition does the work; times are of one call.
     """
+    nanoseconds_of = nanoseconds_of or cpu_nanoseconds
     labels = list(repetitions)
     nanoseconds: dict[str, list[int]] = {label: [] for label in labels}
     for _ in range(warmup):
@@ -106,12 +116,12 @@ def interleave(
     try:
         for index in range(rounds):
             for label in _order(labels, index):
-                nanoseconds[label].append(_time(repetitions[label]))
+                nanoseconds[label].append(nanoseconds_of(repetitions[label]))
             after_round()
     finally:
         if collecting:
             gc.enable()
-    seconds = {label: np.array(times) * 1e-9 for label, times in nanoseconds.items()}
+    seconds = {label: np.array(times) * 1e-9 / calls for label, times in nanoseconds.items()}
     return Comparison(seconds)
 
 
@@ -121,7 +131,8 @@ def _order(labels: list[str], index: int) -> list[str]:
     return rotated[::-1] if index % 2 else rotated
 
 
-def _time(repetition: Callable[[], object]) -> int:
+def cpu_nanoseconds(repetition: Callable[[], object]) -> int:
+    """How long a repetition takes by the clock of the host."""
     start = perf_counter_ns()
     # The result is dropped before the clock stops: freeing it is part of the work.
     repetition()

@@ -36,7 +36,7 @@ def measure(benchmark: Any, work: Work, contender: Contender) -> Any:
     benchmark.extra_info.update(
         contender=contender.label,
         role=contender.role,
-        dtype="float32",
+        dtype=str(work.dtype).removeprefix("torch."),
         moved_bytes=work.moved_bytes(),
         loss=agreement.loss,
         value_error=agreement.value_error,

@@ -1,4 +1,4 @@
-"""ResNet-20 for 32 x 32 images (He et al. 2016, section 4.2)."""
+"""Residual networks (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["RESNET20_MAPS", "ResNet20"]
+__all__ = ["RESNET20_MAPS", "RESNET50_MAPS", "ResNet18", "ResNet20"]
 
 RESNET20_MAPS = 7 * [(16, 32, 32)] + 6 * [(32, 16, 16)] + 6 * [(64, 8, 8)]
 """Shapes of the outputs of ResNet-20's ReLUs, without the batch."""
+
+RESNET50_MAPS = [
+    (64, 112, 112),
+    (64, 56, 56),
+    (256, 56, 56),
+    (128, 56, 56),
+    (128, 28, 28),
+    (512, 28, 28),
+    (256, 28, 28),
+    (256, 14, 14),
+    (1024, 14, 14),
+    (512, 14, 14),
+    (512, 7, 7),
+    (2048, 7, 7),
+]
+"""Distinct shapes of the outputs of ResNet-50's ReLUs for 224 x 224 images, without the batch."""
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
@@ -42,7 +58,7 @@ class _Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """ResNet-20 with BatchNorm and parameter-free shortcuts."""
+    """ResNet-20 for 32 x 32 images (section 4.2): parameter-free shortcuts."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -65,5 +81,42 @@ class ResNet20(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
+        logits: Tensor = self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        return logits
+
+
+class _ProjectedBlock(_Block):
+    """A block whose shortcut is a 1 x 1 convolution where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, stride)
+        self.projection: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            convolution = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.projection = nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        shortcut: Tensor = self.projection(x)
+        return shortcut
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for 64 x 64 images: without the max pooling, as Leavitt & Morcos trained it."""
+
+    def __init__(self, num_classes: int = 200, width: int = 64) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        stages = []
+        for before, after in zip([width, *widths], widths, strict=False):
+            stride = 1 if after == width else 2
+            stages += [_ProjectedBlock(before, after, stride), _ProjectedBlock(after, after, 1)]
+        self.blocks = nn.Sequential(*stages)
+        self.fc = nn.Linear(8 * width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.relu(self.bn1(self.conv1(x))))
         logits: Tensor = self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
         return logits

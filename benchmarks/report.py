@@ -18,9 +18,9 @@ TARGET_COLUMNS = (
     "to reach",
     "PyTorch, ms",
     "selkern, ms",
-    "noise or read, ms",
+    "noise, read or copy, ms",
 )
-TIMED_ROLES = (("rival",), ("selkern",), ("noise", "read"))
+TIMED_ROLES = (("rival",), ("selkern",), ("noise", "read", "copy"))
 
 
 def print_results(results: Results) -> None:
@@ -45,13 +45,22 @@ def markdown(results: Results) -> str:
         f"{', quick run' if results['quick'] else ''}.",
         "Medians and quartiles. Contenders take turns, and differences and ratios are taken "
         "round by round. A time with a sign is what a contender adds to the plain work, and the "
-        "noise is what the plain work adds to itself. PyTorch is the fastest eager contender. "
-        "Caches are warm: as the contender before has left them.",
-        markdown_table(*_target_table(results)),
+        "noise is what the plain work adds to itself. PyTorch is the fastest contender of plain "
+        "PyTorch that is not compiled. " + _about_the_clock(results),
     ]
+    if "ceilings" in results:
+        rows = [[name, f"{rate:.0f}"] for name, rate in results["ceilings"].items()]
+        parts.append(markdown_table(("ceiling", "reached"), rows))
+    parts.append(markdown_table(*_target_table(results)))
     for work in results["works"]:
-        parts += [f"## {work['name']}\n\n{work['title']}", markdown_table(*_work_table(work))]
+        parts.append(f"## {work['name']}\n\n{work['title']}. Caches {_caches(results, work)}")
+        parts.append(markdown_table(*_work_table(work)))
         parts += [f"Left out: {label} ({reason})." for label, reason in work["left_out"].items()]
+    for what in ("failures", "skipped"):
+        entries = results.get(what, {})
+        if entries:
+            lines = [f"- {name}: {why}" for name, why in entries.items()]
+            parts.append("\n".join([f"## {what.capitalize()}\n", *lines]))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -66,8 +75,28 @@ def readme_table(results: Results) -> str:
     return f"{markdown_table(columns, rows)}\n{line}\n"
 
 
+def _caches(results: Results, work: Results) -> str:
+    return f"{work.get('caches', results['caches'])}."
+
+
+def _about_the_clock(results: Results) -> str:
+    if results["machine"]["device"] == "cpu":
+        return "Times are the host's."
+    return (
+        "Times are between two events on the GPU's stream, from an idle GPU, so that an eager "
+        "contender's include the host where the GPU waits for it. GB/s counts bytes read and "
+        "written, and the percentage is of a device-to-device copy of as many bytes in the same "
+        "round, which is captured in a graph where the contender is."
+    )
+
+
 def machine_line(results: Results) -> str:
     machine = results["machine"]
+    if "gpu" in machine:
+        gpu, clocks = machine["gpu"], results.get("clocks", {})
+        clock = clocks.get("at the end", {}).get("SM clock, MHz") or "unknown"
+        commit = results.get("commit") or "unknown"
+        return f"{gpu['name']}, SM clock {clock} MHz under load, commit {commit}"
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {threads}, "
@@ -82,15 +111,19 @@ def versions_line(results: Results) -> str:
 
 def _work_table(work: Results) -> tuple[list[str], list[list[str]]]:
     columns = ["contender", "ms", "adds, ms", "GB/s", "loss", "error of value", "of gradient"]
+    has_copy = any(row.get("percent_of_copy") for row in work["rows"])
+    if has_copy:
+        columns.append("% of copy")
     rows = [
         [
             row["contender"],
-            _quartiles(row["milliseconds"]),
-            _quartiles(row["added_milliseconds"]),
+            _quartiles(row["milliseconds"], _digits(row)),
+            _quartiles(row["added_milliseconds"], _digits(row)),
             _rate(row["gigabytes_per_second"]),
             _losses(row["losses"]),
             _error(row["value_error"]),
             _error(row["gradient_error"]),
+            *([_quartiles(row["percent_of_copy"], 1)] if has_copy else []),
         ]
         for row in work["rows"]
     ]
@@ -127,15 +160,22 @@ def _fastest(work: Results, *roles: str, compiled: bool = False) -> Row | None:
 def _time(row: Row | None) -> str:
     if row is None:
         return "-"
-    if row["added_milliseconds"] is None:
-        return f"{row['milliseconds']['median']:.2f}"
-    return f"{row['added_milliseconds']['median']:+.2f}"
+    added = row["added_milliseconds"]
+    if added is None:
+        return f"{row['milliseconds']['median']:.{_digits(row)}f}"
+    return f"{added['median']:+.{_digits(row)}f}"
 
 
-def _quartiles(values: dict[str, float] | None) -> str:
+def _digits(row: Row) -> int:
+    """Short times, of a GPU, need more digits."""
+    return 4 if row["milliseconds"]["median"] < 0.2 else 2
+
+
+def _quartiles(values: dict[str, float] | None, digits: int = 2) -> str:
     if values is None:
         return "-"
-    return f"{values['median']:.2f} [{values['lower']:.2f}, {values['upper']:.2f}]"
+    median, lower, upper = (f"{values[k]:.{digits}f}" for k in ("median", "lower", "upper"))
+    return f"{median} [{lower}, {upper}]"
 
 
 def _measured(target: Results) -> str:

@@ -13,23 +13,33 @@ from ..models import RESNET20_MAPS
 __all__ = [
     "generator",
     "labels",
+    "normal",
     "num_bytes",
     "resnet20_maps",
     "selectivity_and_gradients",
+    "uniform",
 ]
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
+
+
+def normal(*shape: int, source: torch.Generator) -> Tensor:
+    return torch.randn(*shape, generator=source, device=source.device)
+
+
+def uniform(*shape: int, source: torch.Generator) -> Tensor:
+    return torch.rand(*shape, generator=source, device=source.device)
 
 
 def labels(samples: int, num_classes: int, source: torch.Generator) -> Tensor:
-    return torch.randint(num_classes, (samples,), generator=source)
+    return torch.randint(num_classes, (samples,), generator=source, device=source.device)
 
 
 def resnet20_maps(samples: int, source: torch.Generator) -> list[Tensor]:
     """Normal maps of the shapes of ResNet-20's 19 ReLUs."""
-    return [torch.randn(samples, *shape, generator=source) for shape in RESNET20_MAPS]
+    return [normal(samples, *shape, source=source) for shape in RESNET20_MAPS]
 
 
 def num_bytes(tensors: Sequence[Tensor]) -> int:

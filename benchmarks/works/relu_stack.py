@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def _page(maps: Sequence[Tensor], labels: Tensor) -> tuple[list[Tensor], Tensor]
     return outputs, -ALPHA * mean_selectivity_page(outputs, labels, (2, 3))
 
 
-def _careful(maps: Sequence[Tensor], labels: Tensor) -> tuple[list[Tensor], Tensor]:
+def careful_stack(maps: Sequence[Tensor], labels: Tensor) -> tuple[list[Tensor], Tensor]:
     outputs = _relus(maps)
     index = selkern.reference.mean_selectivity(outputs, labels, NUM_CLASSES)
     return outputs, -ALPHA * index
@@ -93,12 +94,15 @@ class ReLUStack(Work):
         ),
     )
 
-    def __init__(self) -> None:
-        source = inputs.generator()
-        self.labels = inputs.labels(128, NUM_CLASSES, source)
-        self.maps = inputs.resnet20_maps(128, source)
+    batch: ClassVar[int] = 128
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        source = inputs.generator(device=device)
+        self.labels = inputs.labels(self.batch, NUM_CLASSES, source)
+        self.maps = inputs.resnet20_maps(self.batch, source)
         # Of the size of the regularizer's own gradient, so that a wrong one shows.
-        self.gradients = [1e-6 * g for g in inputs.resnet20_maps(128, source)]
+        self.gradients = [1e-6 * g for g in inputs.resnet20_maps(self.batch, source)]
         for x in self.maps:
             x.requires_grad_()
 
@@ -106,19 +110,19 @@ class ReLUStack(Work):
         # x in and y out; then the gradient and y in and the new gradient out.
         return 5 * inputs.num_bytes(self.maps)
 
-    @contender(PLAIN, "plain")
+    @contender(PLAIN, "plain", fits_graph=True)
     def plain_relus(self) -> Outcome:
         return self._step(_plain)
 
-    @contender(PLAIN_AGAIN, "noise")
+    @contender(PLAIN_AGAIN, "noise", fits_graph=True)
     def plain_relus_again(self) -> Outcome:
         return self._step(_plain)
 
-    @contender(FUSED, "selkern")
+    @contender(FUSED, "selkern", fits_graph=True)
     def fused(self) -> Outcome:
         return self._step(_fused)
 
-    @contender(UNFUSED, "selkern")
+    @contender(UNFUSED, "selkern", fits_graph=True)
     def unfused(self) -> Outcome:
         return self._step(_unfused)
 
@@ -126,9 +130,9 @@ class ReLUStack(Work):
     def page(self) -> Outcome:
         return self._step(_page)
 
-    @contender(CAREFUL)
+    @contender(CAREFUL, fits_graph=True)
     def careful(self) -> Outcome:
-        return self._step(_careful)
+        return self._step(careful_stack)
 
     @contender(COMPILED_PLAIN, "plain", compiled=True)
     def compiled_plain(self) -> Outcome:
@@ -140,7 +144,7 @@ class ReLUStack(Work):
 
     @contender("eager careful, compiled", compiled=True)
     def compiled_careful(self) -> Outcome:
-        return self._step(self._compiled[_careful])
+        return self._step(self._compiled[careful_stack])
 
     @contender("selkern.relu_with_mean, compiled", "selkern", compiled=True)
     def compiled_fused(self) -> Outcome:
@@ -148,7 +152,7 @@ class ReLUStack(Work):
 
     @cached_property
     def _compiled(self) -> dict[Stack, Stack]:
-        stacks = (_plain, _page, _careful, _fused)
+        stacks = (_plain, _page, careful_stack, _fused)
         return {stack: torch.compile(stack, dynamic=False) for stack in stacks}
 
     def _step(self, stack: Stack) -> Outcome:
@@ -159,7 +163,7 @@ class ReLUStack(Work):
         return Outcome(loss, gradients)
 
     def expected(self, label: str) -> Outcome:
-        if label in (PLAIN, PLAIN_AGAIN, COMPILED_PLAIN):
+        if self.contenders[label].role in ("plain", "noise"):
             return Outcome(None, self._expected_gradients([None] * len(self.maps)))
         means = [x.detach().double().relu().mean((2, 3)) for x in self.maps]
         index, of_means = inputs.selectivity_and_gradients(means, self.labels)

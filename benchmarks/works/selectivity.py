@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def _page_of_maps(maps: Sequence[Tensor], labels: Tensor) -> Tensor:
     return mean_selectivity_page(maps, labels, (2, 3))
 
 
-def _careful_of_maps(maps: Sequence[Tensor], labels: Tensor) -> Tensor:
+def careful_of_maps(maps: Sequence[Tensor], labels: Tensor) -> Tensor:
     return selkern.reference.mean_selectivity(maps, labels, MAP_CLASSES)
 
 
@@ -62,10 +63,13 @@ class MeanSelectivityForward(Work):
         ),
     )
 
-    def __init__(self) -> None:
-        source = inputs.generator()
-        self.labels = inputs.labels(128, MAP_CLASSES, source)
-        self.maps = [x.relu_() for x in inputs.resnet20_maps(128, source)]
+    batch: ClassVar[int] = 128
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        source = inputs.generator(device=device)
+        self.labels = inputs.labels(self.batch, MAP_CLASSES, source)
+        self.maps = [x.relu_() for x in inputs.resnet20_maps(self.batch, source)]
 
     def moved_bytes(self) -> int:
         return inputs.num_bytes(self.maps)
@@ -76,7 +80,7 @@ class MeanSelectivityForward(Work):
             torch.sum(x)
         return Outcome()
 
-    @contender(FUSED, "selkern")
+    @contender(FUSED, "selkern", fits_graph=True)
     def fused(self) -> Outcome:
         return Outcome(selkern.mean_selectivity(self.maps, self.labels, MAP_CLASSES))
 
@@ -84,9 +88,9 @@ class MeanSelectivityForward(Work):
     def page(self) -> Outcome:
         return Outcome(_page_of_maps(self.maps, self.labels))
 
-    @contender(CAREFUL)
+    @contender(CAREFUL, fits_graph=True)
     def careful(self) -> Outcome:
-        return Outcome(_careful_of_maps(self.maps, self.labels))
+        return Outcome(careful_of_maps(self.maps, self.labels))
 
     @contender("eager page, compiled", compiled=True)
     def compiled_page(self) -> Outcome:
@@ -94,11 +98,11 @@ class MeanSelectivityForward(Work):
 
     @contender("eager careful, compiled", compiled=True)
     def compiled_careful(self) -> Outcome:
-        return Outcome(self._compiled[_careful_of_maps](self.maps, self.labels))
+        return Outcome(self._compiled[careful_of_maps](self.maps, self.labels))
 
     @cached_property
     def _compiled(self) -> dict[Index, Index]:
-        indices = (_page_of_maps, _careful_of_maps)
+        indices = (_page_of_maps, careful_of_maps)
         return {index: torch.compile(index, dynamic=False) for index in indices}
 
     def outcome(self, label: str) -> Outcome:
@@ -147,15 +151,16 @@ class TokenSelectivity(Work):
         ),
     )
 
-    def __init__(self) -> None:
-        source = inputs.generator()
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        source = inputs.generator(device=device)
         self.labels = inputs.labels(64, TOKEN_CLASSES, source)
         # Non-negative, as the index is meant for.
         self.tokens = [self._tokens(source) for _ in range(12)]
 
     @staticmethod
     def _tokens(source: torch.Generator) -> Tensor:
-        leaf = torch.rand(64, 197, 768, generator=source).requires_grad_()
+        leaf = inputs.uniform(64, 197, 768, source=source).requires_grad_()
         # An activation inside a network has an operation behind it.
         return leaf.view_as(leaf)
 
@@ -213,7 +218,7 @@ class TokenInputSelectivity(TokenSelectivity):
 
     @staticmethod
     def _tokens(source: torch.Generator) -> Tensor:
-        return torch.rand(64, 197, 768, generator=source).requires_grad_()
+        return inputs.uniform(64, 197, 768, source=source).requires_grad_()
 
     def moved_bytes(self) -> int:
         return 2 * inputs.num_bytes(self.tokens)

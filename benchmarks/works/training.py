@@ -70,13 +70,14 @@ class TrainingStep(Work):
         ),
     )
 
-    def __init__(self) -> None:
-        source = inputs.generator()
-        self.images = torch.randn(128, 3, 32, 32, generator=source)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        source = inputs.generator(device=device)
+        self.images = inputs.normal(128, 3, 32, 32, source=source)
         self.labels = inputs.labels(128, NUM_CLASSES, source)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.initial = ResNet20(NUM_CLASSES)
+            self.initial = ResNet20(NUM_CLASSES).to(self.device)
         self.trainers = {
             PLAIN: self._trainer(),
             PLAIN_AGAIN: self._trainer(),
