@@ -12,9 +12,14 @@ PIP := $(BIN)/python -m pip
 DONE := $(VENV)/done
 BUILD_TOOLS := 'setuptools>=77.0.3' pybind11 ninja numpy
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selkern
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+# nvcc, which must be of the CUDA that the oldest torch is for, and what reads its machine code.
+CUDA_TOOLS := nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
+	nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.78 nvidia-cuda-nvdisasm==13.2.78
+IS_CXX := -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh'
+SOURCES := $(shell find csrc $(IS_CXX))
+CXX_FILES := $(SOURCES) $(shell find tests tools $(IS_CXX))
 KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py
-BUILD_FILES := pyproject.toml setup.py selkern/_version.py $(CXX_FILES)
+BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,7 +29,8 @@ SHELL := bash
 unexport PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench lint format sanitize sanitize-quick test-oldest-torch clean FORCE
+.PHONY: help demo test bench lint format sanitize sanitize-quick test-oldest-torch \
+	oldest-environment cuda-check cuda clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -52,7 +58,8 @@ format: $(DONE)/selkern-dev ## bring the sources into the style that lint checks
 	$(BIN)/clang-format -i $(CXX_FILES)
 
 clean: ## remove all that the other targets made, but for the environment with the oldest torch
-	rm -rf $(VENV) build dist *.egg-info selkern/_C.*.so selkern/_C.json
+	rm -rf $(VENV) build dist *.egg-info selkern/_C.*.so selkern/_C.json \
+		selkern/_cuda.*.so
 
 # What is installed: one file in $(DONE) per step that is up to date.
 
@@ -97,18 +104,37 @@ $(SANITIZED)/done: $(DONE)/selkern-test-bench-demo $(shell find selkern benchmar
 	SELKERN_SANITIZE=address,undefined $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
 	touch $@
 
-test-oldest-torch: $(DONE)/selkern-test-bench-demo ## run the binary built for TORCH on the oldest torch, and compile there
+# Kept between runs, because torch is large. It holds a CUDA toolkit too.
+OLDEST = $(CACHE)/torch-$(OLDEST_TORCH)-py$(shell $(BIN)/python -c 'import platform; print(platform.python_version())')
+
+oldest-environment: $(DONE)/venv
+	[ -e '$(OLDEST)/done' ] || $(BIN)/python -m venv --clear '$(OLDEST)'
+	'$(OLDEST)/bin/python' -m pip install torch==$(OLDEST_TORCH) $(BUILD_TOOLS) $(CUDA_TOOLS)
+	touch '$(OLDEST)/done'
+
+test-oldest-torch: $(DONE)/selkern-test-bench-demo oldest-environment ## run the binary built for TORCH on the oldest torch
 	rm -rf build/lib* build/wheel
 	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	wheel=$$(echo '$(CURDIR)'/build/wheel/selkern-*.whl)
-	environment='$(CACHE)'/torch-$(OLDEST_TORCH)-py$$($(BIN)/python -c 'import platform; print(platform.python_version())')
-	[ -e "$$environment/done" ] || $(BIN)/python -m venv --clear "$$environment"
-	"$$environment/bin/python" -m pip install --quiet --no-deps --force-reinstall "$$wheel"
-	"$$environment/bin/python" -m pip install torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]" $(BUILD_TOOLS)
-	touch "$$environment/done"
-	"$$environment/bin/python" setup.py --quiet build_ext --build-lib build/oldest --build-temp build/oldest
 	built=$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')
-	cd "$$environment"
+	cd '$(OLDEST)'
+	bin/python -m pip install --quiet --no-deps --force-reinstall "$$wheel"
+	bin/python -m pip install --quiet torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]"
 	bin/python -m selkern info
 	bin/python -c "import selkern; info = selkern.build_info(); assert info['torch'] == '$$built', info; assert info['torch_running'].startswith('$(OLDEST_TORCH)'), info"
 	bin/pytest -p no:cacheprovider -m 'not slow' --rootdir '$(CURDIR)' -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests' $(ARGS)
+
+cuda-check: $(DONE)/selkern-test-bench-demo oldest-environment ## compile with the oldest torch for CUDA, and check the machine code
+	unset LD_LIBRARY_PATH
+	python='$(OLDEST)/bin/python'
+	export CUDA_VISIBLE_DEVICES=
+	export CUDA_HOME=$$("$$python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/nvidia/cu13
+	SELKERN_FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=9.0 NVCC_APPEND_FLAGS='-Xptxas --warn-on-spills,-Werror' \
+		"$$python" setup.py --quiet build --build-lib build/cuda-check/lib \
+		build_ext --build-temp build/cuda-check/temp
+	PATH="$$CUDA_HOME/bin:$$PATH" $(BIN)/python -m pytest -p no:cacheprovider tests/test_cuda_check.py
+	PYTHONPATH=build/cuda-check/lib "$$python" tools/check_cuda.py --toolkit "$$CUDA_HOME" $(ARGS) \
+		build/cuda-check/lib/selkern/_cuda.*.so
+
+cuda: ## build, test and measure on a machine with a GPU, with the torch that PYTHON has
+	$(PYTHON) tools/on_gpu.py $(ARGS)

@@ -1,0 +1,119 @@
+"""Kernels of a CUDA binary: their machine code and the resources they take."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# From compute capability 9.0 on every block has this much of its own, and cuobjdump counts it.
+RESERVED_SHARED_BYTES = 1024
+
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*\S*)")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel: opcodes with their modifiers, and what a block of it takes."""
+
+    name: str
+    opcodes: tuple[str, ...]
+    registers: int = 0
+    stack_bytes: int = 0
+    local_bytes: int = 0
+    shared_bytes: int = 0
+    # None where the kernel has no __launch_bounds__.
+    threads: int | None = None
+
+
+def read_kernels(binary: Path) -> list[Kernel]:
+    """Return the kernels of a shared object, an object file or a cubin, sorted by name."""
+    return parse_kernels(
+        _cuobjdump("-sass", binary),
+        _cuobjdump("--dump-resource-usage", binary),
+        _cuobjdump("-elf", binary),
+    )
+
+
+def _cuobjdump(option: str, binary: Path) -> str:
+    command = ["cuobjdump", option, str(binary)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def parse_kernels(sass: str, usage: str, elf: str) -> list[Kernel]:
+    """Put together what cuobjdump tells with -sass, --dump-resource-usage and -elf."""
+    code = parse_sass(sass)
+    resources = parse_usage(usage)
+    threads = parse_threads(elf)
+    names = dict(zip(code, demangle(list(code))))
+    kernels = []
+    for symbol, opcodes in code.items():
+        used = resources[symbol]
+        kernels.append(
+            Kernel(
+                name=short(names[symbol]),
+                opcodes=opcodes,
+                registers=used["REG"],
+                stack_bytes=used["STACK"],
+                local_bytes=used["LOCAL"],
+                shared_bytes=max(0, used["SHARED"] - RESERVED_SHARED_BYTES),
+                threads=threads.get(symbol),
+            )
+        )
+    return sorted(kernels, key=lambda kernel: _in_order(kernel.name))
+
+
+def _in_order(name: str) -> list[tuple[str, int]]:
+    """Return a key that sorts by the value of the numbers in a name."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D+)(\d*)", name)]
+
+
+def parse_sass(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the opcodes of each function."""
+    functions: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if "Function :" in line:
+            current = functions.setdefault(line.partition(":")[2].strip(), [])
+        elif instruction := _INSTRUCTION.match(line):
+            current.append(instruction[1].rstrip(";"))
+    return {name: tuple(opcodes) for name, opcodes in functions.items()}
+
+
+def parse_usage(text: str) -> dict[str, dict[str, int]]:
+    """Return the resources of each function."""
+    found = re.findall(r"^ *Function (\S+):\n(.*)$", text, re.MULTILINE)
+    return {
+        symbol: {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", line)}
+        for symbol, line in found
+    }
+
+
+def parse_threads(text: str) -> dict[str, int]:
+    """Return the largest block of each function that has __launch_bounds__."""
+    threads = {}
+    for section in re.split(r"^\.nv\.info\.", text, flags=re.MULTILINE)[1:]:
+        bounds = r"EIATTR_(?:MAX_THREADS|REQNTID)\s+Format:\s+\S+\s+Value:((?: *\t*0x[0-9a-f]+){3})"
+        if value := re.search(bounds, section.partition("\n.")[0]):
+            x, y, z = (int(size, 16) for size in value[1].split())
+            threads[section.split(maxsplit=1)[0]] = x * y * z
+    return threads
+
+
+def demangle(symbols: list[str]) -> list[str]:
+    """Return the C++ names of symbols."""
+    if not symbols or shutil.which("c++filt") is None:
+        return symbols
+    listing = subprocess.run(
+        ["c++filt"], input="\n".join(symbols), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return listing.splitlines()
+
+
+def short(name: str) -> str:
+    """Return a demangled name without its return type, its arguments and our namespaces."""
+    name = name.removeprefix("void ").replace("(anonymous namespace)::", "")
+    # nvcc's names of unnamed namespaces, which hold a hash of the path.
+    name = re.sub(r"\b_(?:GLOBAL__N_|INTERNAL_)\w+::", "", name)
+    return name.partition("(")[0].replace("selkern::cuda::", "").replace("selkern::", "")
