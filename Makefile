@@ -18,7 +18,8 @@ CUDA_TOOLS := nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13
 IS_CXX := -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh'
 SOURCES := $(shell find csrc $(IS_CXX))
 CXX_FILES := $(SOURCES) $(shell find tests tools $(IS_CXX))
-KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py
+KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py \
+	tests/test_kernels.py tests/test_emulation.py
 BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
 SHELL := bash
@@ -88,20 +89,24 @@ $(DONE)/selkern-%: $(DONE)/torch $(BUILD_FILES)
 
 # With --capture=sys, because pytest's own way would swallow a sanitizer's report.
 SANITIZED := build/sanitized
+SANITIZERS := address,undefined
 RUNTIMES = $(foreach name,libasan.so libubsan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(name)))
 SANITIZED_PYTEST = PYTHONPATH='$(CURDIR)/$(SANITIZED)' LD_PRELOAD='$(RUNTIMES)' \
+	SELKERN_SIMT_SANITIZE=$(SANITIZERS) \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	$(BIN)/pytest -p no:cacheprovider --capture=sys
 
 sanitize: $(SANITIZED)/done ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python tests/simt/simt_build.py --variant $(SANITIZERS)
 	$(SANITIZED_PYTEST) -m 'not slow' $(ARGS)
 
 sanitize-quick: $(SANITIZED)/done ## the same for the tests of the kernels alone
+	$(BIN)/python tests/simt/simt_build.py --variant $(SANITIZERS)
 	$(SANITIZED_PYTEST) -m 'not slow' $(KERNEL_TESTS) $(ARGS)
 
 $(SANITIZED)/done: $(DONE)/selkern-test-bench-demo $(shell find selkern benchmarks -name '*.py')
 	rm -rf build/lib* $(SANITIZED)
-	SELKERN_SANITIZE=address,undefined $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
+	SELKERN_SANITIZE=$(SANITIZERS) $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
 	touch $@
 
 # Kept between runs, because torch is large. It holds a CUDA toolkit too.

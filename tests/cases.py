@@ -140,18 +140,28 @@ def case_name(case: object) -> str | None:
     return None
 
 
-def normal(shape: Sequence[int], dtype: torch.dtype, layout: str = "contiguous") -> Tensor:
+def normal(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    layout: str = "contiguous",
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Signed activations."""
     generator = torch.Generator().manual_seed(len(shape) + sum(shape))
     x = torch.randn(*shape, dtype=torch.float64, generator=generator)
-    return LAYOUTS[layout](x.to(dtype))
+    return LAYOUTS[layout](x.to(device, dtype))
 
 
-def uniform(shape: Sequence[int], dtype: torch.dtype, layout: str = "contiguous") -> Tensor:
+def uniform(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    layout: str = "contiguous",
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Non-negative activations."""
     generator = torch.Generator().manual_seed(len(shape) + sum(shape))
     x = torch.rand(*shape, dtype=torch.float64, generator=generator)
-    return LAYOUTS[layout](x.to(dtype))
+    return LAYOUTS[layout](x.to(device, dtype))
 
 
 def zeros_without_memory(*shape: int) -> Tensor:
@@ -228,7 +238,7 @@ def assert_gradient(actual: Tensor, expected: Tensor) -> None:
 
 def cotangent_for(output: Tensor, seed: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(output.shape, dtype=torch.float64, generator=generator).to(output.dtype)
+    return torch.randn(output.shape, dtype=torch.float64, generator=generator).to(output)
 
 
 def assert_matches_reference(
@@ -262,6 +272,32 @@ def assert_matches_reference(
     (exact_gradient,) = torch.autograd.grad(expected, exact, [c.double() for c in cotangents])
     assert gradient.dtype == x.dtype
     assert_gradient(gradient, exact_gradient)
+
+
+def all_results(x: Tensor) -> list[Tensor]:
+    """Return every output and every gradient of every operator."""
+    labels = LABELS["partly_ignored"](x.shape[0], 23).to(x.device)
+    leaf = x.detach().requires_grad_()
+    means, counts = selkern.class_means(leaf, labels, 23)
+    outputs = [
+        selkern.spatial_mean(leaf),
+        *selkern.relu_with_mean(leaf),
+        means,
+        selkern.selectivity_index(leaf, labels, 23),
+        selkern.selectivity_index_from_means(means, counts),
+        selkern.mean_selectivity([leaf, leaf[:, :5]], labels, 23),
+    ]
+    gradients = [
+        torch.autograd.grad(output.square().sum(), leaf, retain_graph=True)[0] for output in outputs
+    ]
+    return [output.detach() for output in outputs] + [counts] + gradients
+
+
+def assert_same_bits(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert a.stride() == b.stride()
+        assert torch.equal(a, b)
 
 
 def _as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch._functorch.config
 import torch._inductor.config
+from emulator import OPERATOR_MODULES, Runtime, load_operators, operators_runtime
 from networks import NUM_CLASSES, Network
 
 from selkern import _C
@@ -37,6 +38,26 @@ def capability(request: pytest.FixtureRequest, restore_capability: None) -> str:
     """Run the test once with the kernels of every instruction set this machine has."""
     _C.set_cpu_capability(request.param)
     return request.param
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """Let every operator execute its CUDA kernels on the CPU."""
+    operators = load_operators()
+    for module in OPERATOR_MODULES:
+        monkeypatch.setattr(module, "_ops", operators)
+    runtime = operators_runtime()
+    runtime.reset()
+    return runtime
+
+
+@pytest.fixture(params=["emulated", "cuda"] if torch.cuda.is_available() else ["emulated"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Run the test on the emulated CUDA kernels, and on a GPU where there is one."""
+    if request.param == "emulated":
+        request.getfixturevalue("emulator")
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 @pytest.fixture

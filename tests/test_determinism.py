@@ -10,13 +10,14 @@ from cases import (
     LAYOUTS,
     MAPS,
     ROWS,
+    all_results,
     assert_matches_reference,
+    assert_same_bits,
     case_name,
     normal,
     uniform,
 )
 from conftest import CAPABILITIES
-from torch import Tensor
 
 import selkern
 from selkern import _C
@@ -26,62 +27,36 @@ SHAPES = [(64, 37, 19, 17), (50, 131, 3, 3), (201, 517)]
 LAYOUT_NAMES = ["contiguous", "units_last", "every_second_sample"]
 
 
-def results(x: Tensor) -> list[Tensor]:
-    """Return every output and every gradient of every operator."""
-    labels = LABELS["partly_ignored"](x.shape[0], 23)
-    leaf = x.detach().requires_grad_()
-    means, counts = selkern.class_means(leaf, labels, 23)
-    outputs = [
-        selkern.spatial_mean(leaf),
-        *selkern.relu_with_mean(leaf),
-        means,
-        selkern.selectivity_index(leaf, labels, 23),
-        selkern.selectivity_index_from_means(means, counts),
-        selkern.mean_selectivity([leaf, leaf[:, :5]], labels, 23),
-    ]
-    gradients = [
-        torch.autograd.grad(output.square().sum(), leaf, retain_graph=True)[0] for output in outputs
-    ]
-    return [output.detach() for output in outputs] + [counts] + gradients
-
-
-def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
-    for a, b in zip(actual, expected, strict=True):
-        assert a.dtype == b.dtype
-        assert a.stride() == b.stride()
-        assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 @pytest.mark.parametrize("layout", LAYOUT_NAMES)
 @pytest.mark.parametrize("shape", SHAPES, ids=case_name)
 class TestSameBits:
     def test_from_run_to_run(self, shape: tuple, layout: str, dtype: torch.dtype) -> None:
         x = normal(shape, dtype, layout)
-        expected = results(x)
-        assert_same_bits(results(x), expected)
+        expected = all_results(x)
+        assert_same_bits(all_results(x), expected)
         moved = LAYOUTS[layout](torch.cat([x[:1], x])[1:].clone())
-        assert_same_bits(results(moved), expected)
+        assert_same_bits(all_results(moved), expected)
 
     def test_with_any_number_of_threads(
         self, shape: tuple, layout: str, dtype: torch.dtype, restore_threads: None
     ) -> None:
         x = uniform(shape, dtype, layout)
         torch.set_num_threads(1)
-        expected = results(x)
+        expected = all_results(x)
         for threads in (2, 3, 8):
             torch.set_num_threads(threads)
-            assert_same_bits(results(x), expected)
+            assert_same_bits(all_results(x), expected)
 
     def test_with_every_instruction_set(
         self, shape: tuple, layout: str, dtype: torch.dtype, restore_capability: None
     ) -> None:
         x = normal(shape, dtype, layout)
         _C.set_cpu_capability("baseline")
-        expected = results(x)
+        expected = all_results(x)
         for name in CAPABILITIES:
             _C.set_cpu_capability(name)
-            assert_same_bits(results(x), expected)
+            assert_same_bits(all_results(x), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
