@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import simt_build
 import torch
 import torch._functorch.config
 import torch._inductor.config
-from emulator import OPERATOR_MODULES, Runtime, load_operators, operators_runtime
+from emulator import OPERATOR_MODULES, Runtime, load, load_operators, operators_runtime
 from networks import NUM_CLASSES, Network
 
 from selkern import _C
@@ -49,6 +50,12 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     runtime = operators_runtime()
     runtime.reset()
     return runtime
+
+
+@pytest.fixture(scope="session")
+def harness() -> Runtime:
+    """The emulator with the kernels of its own tests."""
+    return load(simt_build.build_cases())
 
 
 @pytest.fixture(params=["emulated", "cuda"] if torch.cuda.is_available() else ["emulated"])
