@@ -1,8 +1,7 @@
 // The operators of the pooling family, for a Device that runs their kernels:
-//   static void Device::spatial_mean(const SpatialMeanParams&, const Tensor& x);
-//   static void Device::relu_with_mean_backward(const ReluWithMeanBackwardParams&, const Tensor&
-//   y);
-// Neither is called without samples, units or, for the latter, positions.
+//   static void reduce_maps(const SpatialMeanParams&, const Tensor& x);  // with relu, or without
+//   static void relu_with_mean_backward(const ReluWithMeanBackwardParams&, const Tensor& y);
+// The first is not called without samples or units, the second not without elements.
 #pragma once
 
 #include <tuple>
@@ -35,7 +34,7 @@ Tensor spatial_mean(const Tensor& x) {
   check_maps(x, "x");
   const Maps maps = readable_maps(x);
   Tensor mean = empty_mean(x);
-  if (mean.numel() > 0) Device::spatial_mean(spatial_mean_params(maps, mean), maps.tensor);
+  if (mean.numel() > 0) Device::reduce_maps(spatial_mean_params(maps, mean), maps.tensor);
   return mean;
 }
 
@@ -45,7 +44,7 @@ Tensor relu_with_mean_into(const Maps& x, const Maps& y) {
   SpatialMeanParams params = spatial_mean_params(x, mean);
   params.y = y.tensor.mutable_data_ptr();
   params.y_layout = y.layout;
-  if (mean.numel() > 0) Device::spatial_mean(params, x.tensor);
+  if (mean.numel() > 0) Device::reduce_maps(params, x.tensor);
   return mean;
 }
 

@@ -3,8 +3,7 @@
 
 #include <tuple>
 
-#include "common/pooling.h"
-#include "tensors.h"
+#include "pooling_ops.h"
 
 namespace selkern {
 
@@ -15,6 +14,10 @@ inline void check_labels(const Tensor& labels, const Tensor& like) {
 
 inline void check_num_classes(int64_t num_classes) {
   check(num_classes >= 1, "num_classes must be at least 1, got ", num_classes);
+}
+
+inline const char* result_name(ScalarType dtype) {
+  return dtype == ScalarType::Double ? "float64 for float64" : "float32 for float32 and below";
 }
 
 struct ClassMeansOutputs {
@@ -33,11 +36,13 @@ inline void check_class_means(const Tensor& x, const Tensor& labels, int64_t num
 }
 
 inline void check_class_means_backward(const Tensor& grad, const Tensor& labels,
-                                       const Tensor& counts) {
+                                       const Tensor& counts, ScalarType dtype) {
   check(grad.dim() == 2 && counts.dim() == 1 && grad.size(0) == counts.size(0) &&
             counts.scalar_type() == ScalarType::Long,
         "grad must have shape [K, C] and counts be int64 [K]");
-  check(result_type(grad.scalar_type()) == grad.scalar_type(), "grad must be float32 or float64");
+  check_num_classes(counts.size(0));
+  dtype_of(dtype, "dtype");
+  check(grad.scalar_type() == result_type(dtype), "grad must be ", result_name(dtype));
   check_labels(labels, grad);
   check_same_device(counts, grad, "counts");
 }
@@ -67,12 +72,8 @@ class LayerMeans {
       return;
     }
     const Maps maps = readable_maps(x);
-    Tensor mean = empty({x.size(0), x.size(1)}, result_type(x.scalar_type()), x);
-    SpatialMeanParams params{};
-    params.dtype = dtype_of(x, "activations");
-    params.x = maps.tensor.const_data_ptr();
-    params.x_layout = params.y_layout = maps.layout;
-    params.mean = mean.mutable_data_ptr();
+    Tensor mean = empty_mean(x);
+    const SpatialMeanParams params = spatial_mean_params(maps, mean);
     if (mean.numel() > 0) pending_.push_back(params);
     maps_.push_back(maps.tensor);
     means_.push_back(mean);
@@ -127,17 +128,20 @@ struct SelectivityOutputs {
   }
 };
 
-inline void check_selectivity_backward(const Tensor& maximum, const Tensor& winner,
-                                       const Tensor& counts, const Tensor& labels,
-                                       const std::vector<int64_t>& units,
-                                       const std::vector<int64_t>& positions) {
-  check_labels(labels, maximum);
-  check_same_device(winner, maximum, "winner");
-  check_same_device(counts, maximum, "counts");
-  const int64_t all_units = maximum.numel();
-  check(counts.dim() == 1 && counts.scalar_type() == ScalarType::Long &&
-            winner.scalar_type() == ScalarType::Long && winner.numel() == all_units,
-        "counts and winner must be int64, winner one per unit");
+inline void check_per_unit(const Tensor& tensor, const char* name, int64_t units, ScalarType dtype,
+                           const Tensor& like) {
+  check(tensor.numel() == units, name, " must have ", units, " elements, got ", tensor.numel());
+  check(tensor.scalar_type() == result_type(dtype), name, " must be ", result_name(dtype));
+  check_same_device(tensor, like, name);
+}
+
+inline void check_per_unit(const std::optional<Tensor>& tensor, const char* name, int64_t units,
+                           ScalarType dtype, const Tensor& like) {
+  if (tensor) check_per_unit(*tensor, name, units, dtype, like);
+}
+
+inline void check_layers(const std::vector<int64_t>& units, const std::vector<int64_t>& positions,
+                         int64_t all_units) {
   check(units.size() == positions.size(), "units and positions must have one entry per layer");
   int64_t total = 0;
   for (size_t l = 0; l < units.size(); ++l) {
@@ -148,9 +152,28 @@ inline void check_selectivity_backward(const Tensor& maximum, const Tensor& winn
   check(total == all_units, "units must add up to ", all_units, ", got ", total);
 }
 
-inline void check_per_unit(const Tensor& tensor, int64_t units) {
-  check(tensor.numel() == units, "expected ", units, " units, got ", tensor.numel());
-  check(result_type(tensor.scalar_type()) == tensor.scalar_type(), "expected float32 or float64");
-}
+// What selectivity_backward was given, dtype aside.
+struct SelectivityGradientInputs {
+  const std::optional<Tensor>&loss, &index, &of_maximum, &of_rest;
+  const Tensor &maximum, &rest, &winner, &counts, &labels;
+
+  void check_all(ScalarType dtype) const {
+    const int64_t units = maximum.numel();
+    dtype_of(dtype, "dtype");
+    check_labels(labels, maximum);
+    check(counts.dim() == 1 && counts.scalar_type() == ScalarType::Long &&
+              winner.scalar_type() == ScalarType::Long && winner.numel() == units,
+          "counts and winner must be int64, winner one per unit");
+    check_num_classes(counts.size(0));
+    check_same_device(winner, maximum, "winner");
+    check_same_device(counts, maximum, "counts");
+    check_per_unit(loss, "grad_loss", 1, dtype, maximum);
+    check_per_unit(index, "grad_index", units, dtype, maximum);
+    check_per_unit(of_maximum, "grad_maximum", units, dtype, maximum);
+    check_per_unit(of_rest, "grad_rest", units, dtype, maximum);
+    check_per_unit(maximum, "maximum", units, dtype, maximum);
+    check_per_unit(rest, "rest", units, dtype, maximum);
+  }
+};
 
 }  // namespace selkern

@@ -122,6 +122,8 @@ def test_labels_out_of_range_make_everything_nan(
         assert result.isnan().all()
         (gradient,) = torch.autograd.grad(result.sum(), x)
         assert gradient[4].isnan().all()
+        # A class mean has no share in other samples; the rest has one in all that take part.
+        assert result is means or gradient[labels != -100].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32], ids=case_name)
@@ -160,6 +162,9 @@ def test_special_values_stay_in_their_unit(
     positive = value != -torch.inf
     assert torch.equal(~mean.isfinite(), touched & not_finite & positive)
     assert torch.equal(~selkern.spatial_mean(x).isfinite(), touched & not_finite)
+    ones = torch.ones_like(y)
+    gradient = selkern.pooling._ops.relu_with_mean_backward(ones, None, y)
+    assert torch.equal(gradient, torch.where(y <= 0, 0.0, ones))  # at NaN it passes
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -204,7 +209,7 @@ def test_dead_units_and_ties(device: torch.device) -> None:
 # --------------------------------------------------------------------------------- layers, sizes
 
 
-@pytest.mark.parametrize("layers", [1, 24, 25, 33, 170])
+@pytest.mark.parametrize("layers", [1, 24, 25, 33, 220])
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 def test_any_number_of_layers(layers: int, dtype: torch.dtype, device: torch.device) -> None:
     labels = LABELS["partly_ignored"](6, 4).to(device)
@@ -228,13 +233,13 @@ def test_any_number_of_layers(layers: int, dtype: torch.dtype, device: torch.dev
 
 def test_more_layers_than_fit_a_launch(device: torch.device) -> None:
     labels = torch.tensor([0, 1, 1], device=device)
-    x = [uniform((3, 2), torch.float32, device=device).requires_grad_() for _ in range(1300)]
+    x = [uniform((3, 2), torch.float32, device=device).requires_grad_() for _ in range(1400)]
     loss = selkern.mean_selectivity(x, labels, 2)
     index = selkern.selectivity_index(x[0], labels, 2)
     torch.testing.assert_close(loss, index.mean())
     gradients = torch.autograd.grad(loss, x)
     (expected,) = torch.autograd.grad(index.mean() / len(x), x[0])
-    for gradient in (gradients[0], gradients[601], gradients[1299]):
+    for gradient in (gradients[0], gradients[673], gradients[1399]):
         torch.testing.assert_close(gradient, expected)
 
 
@@ -275,7 +280,11 @@ def test_gradients_that_are_missing_expanded_or_strided(device: torch.device) ->
     backward = selkern.pooling._ops.relu_with_mean_backward
     for layout in ("contiguous", "units_last"):
         for shape in [(3, 5, 7, 7), (3, 8, 4, 4), (2, 3, 70, 70), (6, 9)]:
+            memory = torch.empty(1 + normal(shape, torch.float32).numel(), device=device)
+            # On a boundary of 16 bytes, and off one.
             y = torch.relu(normal(shape, torch.float32, layout, device))
+            if layout == "contiguous":
+                y = memory[1:].view(shape).copy_(y)
             grad_y = torch.randn(*shape[:1], 2 * shape[1], *shape[2:], device=device)[:, ::2]
             grad_mean = torch.randn(shape[0], 3, device=device)[:, :1].expand(shape[:2])
             positions = y[0, 0].numel()
@@ -299,6 +308,56 @@ def test_means_of_many_samples_lose_no_digits(device: torch.device) -> None:
     assert_matches_reference(
         "spatial_mean", x.T.reshape(1, 8, 200, 200).contiguous(memory_format=torch.channels_last)
     )
+
+
+def extremes(x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return the largest class mean and the mean of the others, which no public function shows."""
+    operators = selkern._selectivity_autograd._ops
+    _, _, _, maximum, rest, _, _ = operators.selectivity([x], labels, num_classes, 1e-6, -100)
+    return maximum, rest
+
+
+def test_means_of_many_positions_lose_no_digits(device: torch.device) -> None:
+    labels = torch.zeros(1, dtype=torch.int64, device=device)
+    x = torch.full((1, 2, 2**20), 0.1, device=device)
+    x[:, :, ::7] = 1000.0
+    expected = x.double().mean(2)[0]
+    for maps in (x, x.movedim(1, 2).contiguous().movedim(2, 1)):
+        maximum, _ = extremes(maps, labels, 1)
+        torch.testing.assert_close(maximum.double(), expected, rtol=2e-7, atol=0)
+        torch.testing.assert_close(
+            selkern.spatial_mean(maps)[0].double(), expected, rtol=2e-7, atol=0
+        )
+
+
+def test_the_mean_of_many_classes_loses_no_digits(device: torch.device) -> None:
+    classes = 100_000
+    x = torch.full((classes, 3), 0.1, device=device)
+    x[::5] = 100.0
+    x[77] = 1000.0
+    _, rest = extremes(x, torch.arange(classes, device=device), classes)
+    expected = (x.double().sum(0) - 1000.0) / (classes - 1)
+    torch.testing.assert_close(rest.double(), expected, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.5, 1e30])
+def test_any_eps(eps: float, device: torch.device) -> None:
+    x, labels = uniform((9, 4), torch.float32, device=device), LABELS["random"](9, 3).to(device)
+    assert_matches_reference("selectivity_index", x, labels, 3, eps=eps)
+
+
+def test_an_eps_beyond_float32_leaves_no_selectivity(device: torch.device) -> None:
+    x = uniform((9, 4), torch.float32, device=device).requires_grad_()
+    index = selkern.selectivity_index(x, LABELS["random"](9, 3).to(device), 3, eps=1e39)
+    (gradient,) = torch.autograd.grad(index.sum(), x)
+    for result in (index, gradient):
+        torch.testing.assert_close(result, torch.zeros_like(result), rtol=0, atol=1e-35)
+
+
+def test_means_whose_sum_is_too_large(device: torch.device) -> None:
+    x = torch.tensor([[3e38], [2e38]], device=device)
+    labels = torch.tensor([0, 1], device=device)
+    assert_matches_reference("selectivity_index", x, labels, 2)
 
 
 def test_relu_in_place(device: torch.device) -> None:

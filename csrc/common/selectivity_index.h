@@ -18,7 +18,10 @@ SELKERN_HOST_DEVICE static inline scalar_t selectivity_index(scalar_t maximum, s
                                                              bool has_two_classes, scalar_t eps) {
   if (!has_two_classes) return 0 * maximum;
   if (is_dead(maximum, rest)) return 0;
-  return (maximum - rest) / (maximum + rest + eps);
+  const scalar_t s = maximum + rest + eps;
+  // Halved where the sum overflows.
+  if (s - s != 0) return (maximum / 2 - rest / 2) / (maximum / 2 + rest / 2 + eps / 2);
+  return (maximum - rest) / s;
 }
 
 template <typename scalar_t>
@@ -34,6 +37,10 @@ SELKERN_HOST_DEVICE static inline SelectivityIndexGradient<scalar_t> selectivity
     scalar_t maximum, scalar_t rest, bool has_two_classes, scalar_t eps) {
   if (!has_two_classes || is_dead(maximum, rest)) return {0, 0};
   const scalar_t s = maximum + rest + eps;
+  if (s - s != 0) {
+    const scalar_t half = maximum / 2 + rest / 2 + eps / 2;
+    return {(rest + eps / 2) / half / half / 2, -(maximum + eps / 2) / half / half / 2};
+  }
   return {(2 * rest + eps) / s / s, -(2 * maximum + eps) / s / s};
 }
 

@@ -7,7 +7,7 @@ namespace selkern::cpu {
 namespace {
 
 struct Cpu {
-  static void spatial_mean(const SpatialMeanParams& params, const Tensor&) {
+  static void reduce_maps(const SpatialMeanParams& params, const Tensor&) {
     parallel_items(kernels().spatial_mean, params, map_items(params.x_layout),
                    map_item_cost(params.x_layout));
   }

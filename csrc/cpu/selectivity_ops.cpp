@@ -40,7 +40,7 @@ std::tuple<Tensor, Tensor> class_means(const Tensor& x, const Tensor& labels, in
 
 Tensor class_means_backward(const Tensor& grad, const Tensor& labels, const Tensor& counts,
                             int64_t ignore_index, ScalarType dtype) {
-  check_class_means_backward(grad, labels, counts);
+  check_class_means_backward(grad, labels, counts, dtype);
   const int64_t samples = labels.size(0), units = grad.size(1);
   const auto classes = read_classes(labels, samples, grad.size(0), ignore_index);
   const Tensor dense_grad = torch::stable::contiguous(grad);
@@ -114,7 +114,6 @@ SelectivityTuple selectivity(const std::vector<Tensor>& activations, const Tenso
 }
 
 std::vector<double> as_doubles(const Tensor& tensor, int64_t units) {
-  check_per_unit(tensor, units);
   const Tensor dense = torch::stable::contiguous(tensor);
   std::vector<double> values(units);
   if (tensor.scalar_type() == ScalarType::Double) {
@@ -137,8 +136,11 @@ Tensor selectivity_backward(const std::optional<Tensor>& grad_loss,
                             const Tensor& labels, const std::vector<int64_t> units,
                             const std::vector<int64_t> positions, double eps, int64_t ignore_index,
                             ScalarType dtype) {
-  check_selectivity_backward(maximum, winner, counts, labels, units, positions);
+  SelectivityGradientInputs{grad_loss, grad_index, grad_maximum, grad_rest, maximum,
+                            rest,      winner,     counts,       labels}
+      .check_all(dtype);
   const int64_t all_units = maximum.numel(), samples = labels.size(0);
+  check_layers(units, positions, all_units);
   const auto classes = read_classes(labels, samples, counts.size(0), ignore_index);
   const Tensor dense_counts = torch::stable::contiguous(counts);
   const Tensor dense_winner = torch::stable::contiguous(winner);

@@ -78,23 +78,23 @@ __global__ __launch_bounds__(class_threads) void class_means_kernel(
 // -------------------------------------------------------------------------------------- gradient
 
 // A block takes a few samples and a tile of units: a pack of units a lane.
-struct ClassMeansBackwardLaunch {
+struct ClassMeansBackwardTask {
   ClassMeansBackwardParams params;
   int lanes;  // across units, a power of two
 };
 
 template <typename T, int width>
 __global__ __launch_bounds__(block_threads) void class_means_backward_kernel(
-    const __grid_constant__ ClassMeansBackwardLaunch launch) {
+    const __grid_constant__ ClassMeansBackwardTask task) {
   using R = Result<T>;
-  const auto& params = launch.params;
-  const unsigned tiles = unsigned(divide_up(params.units, launch.lanes * width));
-  const int64_t groups = block_threads / launch.lanes;
+  const auto& params = task.params;
+  const unsigned tiles = unsigned(divide_up(params.units, task.lanes * width));
+  const int64_t groups = block_threads / task.lanes;
   const int64_t unit =
-      (int64_t(blockIdx.x % tiles) * launch.lanes + int(threadIdx.x) % launch.lanes) * width;
+      (int64_t(blockIdx.x % tiles) * task.lanes + int(threadIdx.x) % task.lanes) * width;
   if (unit >= params.units) return;
   const int64_t first =
-      int64_t(blockIdx.x / tiles) * groups * loads_in_flight + int(threadIdx.x) / launch.lanes;
+      int64_t(blockIdx.x / tiles) * groups * loads_in_flight + int(threadIdx.x) / task.lanes;
   for (int j = 0; j < loads_in_flight; ++j) {
     const int64_t sample = first + j * groups;
     if (sample >= params.labels.samples) return;
@@ -139,7 +139,7 @@ void launch_class_means_backward(const ClassMeansBackwardParams& params, cudaStr
   for_dtype(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int width = vectors ? vector_size<T> : 1;
-    ClassMeansBackwardLaunch task{params, 1};
+    ClassMeansBackwardTask task{params, 1};
     while (task.lanes < block_threads && task.lanes * width < params.units) task.lanes *= 2;
     const int64_t samples_of_block = block_threads / task.lanes * loads_in_flight;
     const auto kernel = vectors ? &class_means_backward_kernel<T, vector_size<T>>

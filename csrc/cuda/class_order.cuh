@@ -12,9 +12,6 @@
 
 namespace selkern::cuda {
 
-constexpr int64_t ignored_class = -1;
-constexpr int64_t invalid_class = -2;
-
 __device__ __forceinline__ int64_t class_of(const Labels& labels, int64_t sample) {
   const int64_t label = labels.is_int64 ? static_cast<const int64_t*>(labels.data)[sample]
                                         : static_cast<const int32_t*>(labels.data)[sample];
@@ -22,7 +19,8 @@ __device__ __forceinline__ int64_t class_of(const Labels& labels, int64_t sample
   return label >= 0 && label < labels.num_classes ? label : invalid_class;
 }
 
-// The sum of the values of the threads before this one; total: that of all.
+// The sum of the values of the threads before this one; total: that of all. Once a kernel, because
+// nothing keeps a second call from overwriting what a thread still reads.
 __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t& total) {
   struct WarpTotals;
   constexpr int warps = block_threads / 32;

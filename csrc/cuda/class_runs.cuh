@@ -9,8 +9,6 @@
 
 namespace selkern::cuda {
 
-constexpr int64_t no_class = -1;
-
 // Of the class means seen so far, in ascending order of their classes.
 template <typename Out>
 struct ClassExtremes {
@@ -82,8 +80,8 @@ class ShareWalker {
   // Entries [begin, end) of [0, kept).
   __device__ __forceinline__ ShareOfOrder<Out, R> walk(int64_t begin, int64_t end, int64_t kept) {
     if (begin == end) return share_;
-    const int64_t before = begin > 0 ? order_.classes[begin - 1] : no_class;
-    const int64_t after = end < kept ? order_.classes[end] : no_class;
+    const int64_t before = begin > 0 ? order_.classes[begin - 1] : ignored_class;
+    const int64_t after = end < kept ? order_.classes[end] : ignored_class;
     run_.label = order_.classes[begin];
     in_head_ = run_.label == before;
     for (int64_t first = begin; first < end; first += warpSize) walk_entries(first, end);
@@ -103,7 +101,7 @@ class ShareWalker {
     constexpr int batch = 8;
     const int lane = int(threadIdx.x) % warpSize;
     const int entries = int(min(end - first, int64_t(warpSize)));
-    int64_t sample = 0, label = no_class;
+    int64_t sample = 0, label = ignored_class;
     if (lane < entries) {
       sample = order_.samples[first + lane];
       label = order_.classes[first + lane];

@@ -78,7 +78,7 @@ inline bool vectors_of_units_align(const MapTensor& tensor, const MapPlan& plan,
 }
 
 // Splits so that small batches too fill a GPU, but not below `least` positions a block.
-inline void split_positions(MapPlan& plan, int64_t least) {
+inline void choose_splits(MapPlan& plan, int64_t least) {
   constexpr int64_t enough_blocks = 1024, most_splits = 64;
   const int64_t tiles = std::max<int64_t>(1, plan.samples * plan.tiles);
   const int64_t wanted = std::min(divide_up(enough_blocks, tiles), most_splits);
@@ -131,7 +131,7 @@ inline MapPlan plan_maps(std::initializer_list<MapTensor> tensors, int element_s
   }
   plan.tiles = divide_up(plan.units, plan.tile_units);
   if (can_split) {
-    split_positions(plan, least_positions);
+    choose_splits(plan, least_positions);
   } else {
     plan.splits = 1;
     plan.split_positions = plan.positions;

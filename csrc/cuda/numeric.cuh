@@ -36,7 +36,7 @@ __device__ __forceinline__ T rectify(T value) {
   return widen(value) <= 0 ? narrow<T>(0) : value;
 }
 
-// A running sum and what rounding has taken from it (Neumaier). Starts as CompensatedSum<R>{}.
+// A running sum and what rounding has taken from it (two-sum). Starts as CompensatedSum<R>{}.
 template <typename R>
 struct CompensatedSum {
   R high;
@@ -54,7 +54,11 @@ struct CompensatedSum {
     low += other.low;
   }
 
-  __device__ __forceinline__ R value() const { return high + low; }
+  // What rounding took from an infinite sum is not a number.
+  __device__ __forceinline__ R value() const {
+    const R sum = high + low;
+    return sum == sum ? sum : high;
+  }
 };
 
 // Adds the sums of `lanes` neighbouring lanes, a power of two, into the first of them. All lanes of

@@ -151,9 +151,10 @@ void launch_relu_with_mean(const SpatialMeanParams& params, const MapPlan& plan,
 void launch_relu_with_mean_backward(const ReluWithMeanBackwardParams& params, cudaStream_t stream) {
   const int size = element_size(params.dtype);
   ReluBackward task{};
-  task.plan =
-      plan_maps({{params.y, params.layout}, {params.grad_y, params.grad_y_layout}}, size, true);
-  // The gradient was allocated like y, so what is aligned there is aligned here.
+  task.plan = plan_maps({{params.y, params.layout},
+                         {params.grad_x, params.layout},
+                         {params.grad_y, params.grad_y_layout}},
+                        size, true);
   task.y = params.y;
   task.grad_x = params.grad_x;
   task.strides = strides_of(params.layout);
@@ -172,7 +173,7 @@ void launch_spatial_means_and_class_order(const std::vector<SpatialMeanParams>& 
                                           const Labels& labels, const ClassOrder& order,
                                           cudaStream_t stream) {
   // As many as fit the parameters of one launch.
-  constexpr int few = 24, many = 160;
+  constexpr int few = 24, many = 208;
   std::vector<MapPlan> plans;
   std::vector<void*> means;
   for (const SpatialMeanParams& layer : layers) {

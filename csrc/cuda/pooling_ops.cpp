@@ -14,7 +14,7 @@ std::optional<Tensor> shares_of(const MapPlan& plan, const Tensor& x) {
 }
 
 struct Cuda {
-  static void spatial_mean(const SpatialMeanParams& params, const Tensor& x) {
+  static void reduce_maps(const SpatialMeanParams& params, const Tensor& x) {
     const DeviceScope scope(x);
     const MapPlan plan = plan_of(params, true);
     const auto shares = shares_of(plan, x);

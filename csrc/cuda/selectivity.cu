@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/selectivity_index.h"
 #include "cuda/class_order.cuh"
@@ -12,6 +13,12 @@
 
 namespace selkern::cuda {
 namespace {
+
+// Finite in any dtype.
+template <typename R>
+R narrowed_eps(double eps) {
+  return R(std::min(eps, double(std::numeric_limits<R>::max())));
+}
 
 // --------------------------------------------------------------------------------------- forward
 
@@ -131,7 +138,7 @@ void launch_layers(const std::vector<SelectivityLayer>& layers, size_t first, in
                    cudaStream_t stream) {
   SelectivityParams<Out, capacity> params{};
   params.order = order;
-  params.eps = Out(eps);
+  params.eps = narrowed_eps<Out>(eps);
   params.results = results;
   params.first_layer = first;
   params.all_layers = layers.size();
@@ -217,7 +224,7 @@ void launch_backward_layers(const SelectivityBackwardProblem& problem,
                             int64_t first_unit, cudaStream_t stream) {
   SelectivityBackwardParams<Result<T>, capacity> params{};
   params.problem = problem;
-  params.eps = Result<T>(problem.eps);
+  params.eps = narrowed_eps<Result<T>>(problem.eps);
   params.all_layers = layers.size();
   params.layers = count;
   params.end_unit = first_unit;
@@ -243,7 +250,7 @@ void launch_selectivity(const std::vector<LayerMeansView>& views, const ClassOrd
     first_unit += view.units;
   }
   // As many as fit the parameters of one launch.
-  constexpr int few = 32, many = 600;
+  constexpr int few = 32, many = 672;
   for (size_t first = 0; first < layers.size(); first += many) {
     const int count = int(std::min<size_t>(layers.size() - first, many));
     const bool is_double = results.result_dtype == DType::float64;
@@ -255,7 +262,7 @@ void launch_selectivity(const std::vector<LayerMeansView>& views, const ClassOrd
 
 void launch_selectivity_backward(const SelectivityBackwardProblem& problem,
                                  const std::vector<LayerExtent>& layers, cudaStream_t stream) {
-  constexpr int few = 32, many = 1200;
+  constexpr int few = 32, many = 1344;
   int64_t first_unit = 0;
   for (size_t first = 0; first < layers.size(); first += many) {
     const int count = int(std::min<size_t>(layers.size() - first, many));

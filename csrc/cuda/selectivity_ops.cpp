@@ -74,9 +74,7 @@ std::tuple<Tensor, Tensor> class_means(const Tensor& x, const Tensor& labels, in
 
 Tensor class_means_backward(const Tensor& grad, const Tensor& labels, const Tensor& counts,
                             int64_t ignore_index, ScalarType dtype) {
-  check_class_means_backward(grad, labels, counts);
-  check(grad.scalar_type() == result_type(dtype), "grad must be ",
-        dtype == ScalarType::Double ? "float64 for float64" : "float32 for float32 and below");
+  check_class_means_backward(grad, labels, counts, dtype);
   Tensor dense_labels;
   const Labels of_samples =
       readable_labels(labels, labels.size(0), grad.size(0), ignore_index, dense_labels);
@@ -122,18 +120,9 @@ SelectivityTuple selectivity(const std::vector<Tensor>& activations, const Tenso
   return out.tuple();
 }
 
-// One value per unit in the result's dtype, adjacent.
-Tensor per_unit(const Tensor& values, int64_t units, ScalarType type) {
-  check_per_unit(values, units);
-  check(values.scalar_type() == type, "expected ",
-        type == ScalarType::Double ? "float64" : "float32", " gradients and saved results");
-  return torch::stable::contiguous(values);
-}
-
-std::optional<Tensor> per_unit(const std::optional<Tensor>& values, int64_t units,
-                               ScalarType type) {
-  if (!values) return std::nullopt;
-  return per_unit(*values, units, type);
+std::optional<Tensor> dense(const std::optional<Tensor>& tensor) {
+  if (!tensor) return std::nullopt;
+  return torch::stable::contiguous(*tensor);
 }
 
 const void* data_or_null(const std::optional<Tensor>& tensor) {
@@ -148,20 +137,18 @@ Tensor selectivity_backward(const std::optional<Tensor>& grad_loss,
                             const Tensor& labels, const std::vector<int64_t> units,
                             const std::vector<int64_t> positions, double eps, int64_t ignore_index,
                             ScalarType dtype) {
-  check_selectivity_backward(maximum, winner, counts, labels, units, positions);
+  SelectivityGradientInputs{grad_loss, grad_index, grad_maximum, grad_rest, maximum,
+                            rest,      winner,     counts,       labels}
+      .check_all(dtype);
   const int64_t all_units = maximum.numel(), samples = labels.size(0);
-  const ScalarType type = result_type(dtype);
+  check_layers(units, positions, all_units);
   Tensor dense_labels;
   const Labels of_samples =
       readable_labels(labels, samples, counts.size(0), ignore_index, dense_labels);
-  for (const auto& gradient : {grad_loss, grad_index, grad_maximum, grad_rest}) {
-    check_same_device(gradient, maximum, "gradients");
-  }
-  check_same_device(rest, maximum, "rest");
-  const auto loss = per_unit(grad_loss, 1, type), index = per_unit(grad_index, all_units, type);
-  const auto of_maximum = per_unit(grad_maximum, all_units, type);
-  const auto of_rest = per_unit(grad_rest, all_units, type);
-  const Tensor maxima = per_unit(maximum, all_units, type), rests = per_unit(rest, all_units, type);
+  const auto loss = dense(grad_loss), index = dense(grad_index);
+  const auto of_maximum = dense(grad_maximum), of_rest = dense(grad_rest);
+  const Tensor maxima = torch::stable::contiguous(maximum);
+  const Tensor rests = torch::stable::contiguous(rest);
   const Tensor winners = torch::stable::contiguous(winner);
   const Tensor dense_counts = torch::stable::contiguous(counts);
   Tensor grad_sums = empty({samples, all_units}, dtype, maximum);

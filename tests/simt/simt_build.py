@@ -14,6 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -92,8 +93,13 @@ def compile_source(source: Source, variant: str, folder: Path) -> Path:
         current = digest("", dependencies(depfile))
         if current == stamp.read_text():
             return target
+    stamp.unlink(missing_ok=True)
+    started = time.time()
     run([*command, "-MMD", "-MF", str(depfile), "-o", str(target)])
-    stamp.write_text(digest("", dependencies(depfile)))
+    files = dependencies(depfile)
+    # What changed meanwhile may or may not have been compiled.
+    if all(path.stat().st_mtime < started for path in files):
+        stamp.write_text(digest("", files))
     return target
 
 
