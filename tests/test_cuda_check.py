@@ -142,29 +142,35 @@ class TestRules:
         assert not list(faults(kernel(*opcodes)))
 
     @pytest.mark.parametrize(
-        ("name", "missing"),
+        ("name", "loads", "stores"),
         [
-            ("spatial_mean_kernel<float, 24>", ["load"]),
-            ("relu_with_mean_kernel<float>", ["load", "store"]),
-            ("relu_with_mean_backward_kernel<float>", ["load", "store"]),
-            ("class_means_kernel<float, 4>", ["load"]),
-            ("class_means_kernel<float, 1>", []),
-            ("class_order_kernel", []),
+            ("spatial_mean_kernel<float, 24>", 36, 0),
+            ("spatial_mean_kernel<double, 1>", 48, 0),
+            ("relu_with_mean_kernel<float>", 12, 12),
+            ("relu_with_mean_backward_kernel<float>", 24, 12),
+            ("class_means_kernel<float, 4>", 4, 0),
+            ("class_means_kernel<float, 1>", 0, 0),
+            ("class_means_backward_kernel<float, 4>", 0, 1),
+            ("class_order_kernel", 0, 0),
         ],
     )
-    def test_narrow_accesses(self, name: str, missing: list[str]) -> None:
-        found = list(faults(kernel("LDG.E.64", "LDG.E.LTC128B.CONSTANT", "STG.E", name=name)))
-        assert found == [f"streams, and has no 128-bit {access}" for access in missing]
-        assert not list(faults(kernel(*STREAM, name=name)))
+    def test_narrow_accesses(self, name: str, loads: int, stores: int) -> None:
+        wide = ["LDG.E.128.CONSTANT"] * loads + ["STG.E.128"] * stores
+        narrow = ["LDG.E.64", "LDG.E.LTC128B.CONSTANT", "STG.E"]
+        assert not list(faults(kernel(*wide, *narrow, name=name)))
+        found = list(faults(kernel(*wide[1:-1], *narrow, name=name)))
+        assert len(found) == (loads > 0) + (stores > 0)
+        assert all("streams, and has" in fault for fault in found)
 
     def test_no_launch_bounds(self) -> None:
         [fault] = faults(Kernel("add_kernel<float>", STREAM))
         assert "no __launch_bounds__" in fault
 
     def test_renamed_kernel(self) -> None:
-        named = ["spatial_mean_kernel<float, 1>", "class_means_kernel<float, 4>"]
+        named = ["spatial_mean_kernel<float, 1>", "spatial_mean_kernel<double, 1>"]
         named += ["relu_with_mean_kernel<float>", "relu_with_mean_backward_kernel<float>"]
-        kernels = [Kernel(name, STREAM) for name in named]
+        named += ["class_means_kernel<float, 4>", "class_means_backward_kernel<float, 4>"]
+        kernels = [Kernel(name, ()) for name in named]
         assert not list(check_cuda.missing_kernels(kernels))
         assert len(list(check_cuda.missing_kernels(kernels[1:]))) == 1
 
@@ -178,14 +184,14 @@ class TestTable:
         after = [kernel(registers=42), kernel(name="other", registers=8)]
         occupancy = ["6 registers", "8 threads"]
         kept = check_cuda.table(before, occupancy, "13.0.88")
-        assert "| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers |" in kept
+        assert "| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 | 0 |" in kept
         assert check_cuda.compare(kept, update=False)
         assert not check_cuda.compare(kept, update=True)
         assert not check_cuda.compare(kept, update=False)
         changes = check_cuda.compare(check_cuda.table(after, occupancy, "13.0.88"), update=False)
         assert [line for line in changes if line.startswith(("-|", "+|"))] == [
-            "-| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers |",
-            "+| `add_kernel<float>` | 42 | 0 | 256 | 6 | registers |",
+            "-| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 | 0 |",
+            "+| `add_kernel<float>` | 42 | 0 | 256 | 6 | registers | 0 | 0 |",
         ]
 
 
@@ -195,11 +201,21 @@ PRELUDE = """
 #define KERNEL __global__ void __launch_bounds__(128)
 """
 STREAMING_KERNEL = """
-KERNEL relu_with_mean_kernel(const float4* x, float4* y) {
-  float4 value = x[blockIdx.x * 128 + threadIdx.x];
-  value.x += 1;
-  y[blockIdx.x * 128 + threadIdx.x] = value;
+template <typename T, int width> KERNEL class_means_kernel(const float4* x, float* y) {
+  float sum = 0;
+  for (int i = 0; i < 4; ++i) {
+    const float4 value = x[i * 128 + threadIdx.x];
+    sum += value.x + value.y + value.z + value.w;
+  }
+  y[threadIdx.x] = sum;
 }
+template __global__ void class_means_kernel<float, 4>(const float4*, float*);
+"""
+STORING_KERNEL = """
+template <typename T, int width> KERNEL class_means_backward_kernel(const float* x, float4* y) {
+  y[threadIdx.x] = {x[threadIdx.x], 1, 2, 3};
+}
+template __global__ void class_means_backward_kernel<float, 4>(const float*, float4*);
 """
 FAULTY = {
     "local memory": """
@@ -222,16 +238,12 @@ FAULTY = {
         }""",
     "floating-point atomic, whose order": """
         KERNEL f(__nv_bfloat162* y, __nv_bfloat162 x) { atomicAdd(y + threadIdx.x, x); }""",
-    "no 128-bit load": STREAMING_KERNEL.replace("float4", "float2"),
-    "no 128-bit store": """
-        KERNEL relu_with_mean_kernel(const float4* x, float* y) {
-          const float4 value = x[threadIdx.x];
-          y[threadIdx.x] = value.x + value.y + value.z + value.w;
-        }""",
+    "0 128-bit loads": STREAMING_KERNEL.replace(" + value.z + value.w", ""),
+    "0 128-bit stores": STORING_KERNEL.replace("float4", "float2").replace(", 2, 3", ""),
     "no __launch_bounds__": "__global__ void f(float* y) { y[threadIdx.x] = 1; }",
 }
 SOUND = {
-    "streaming": STREAMING_KERNEL,
+    "streaming": STREAMING_KERNEL + STORING_KERNEL,
     "double": """
         template <typename T> KERNEL f(T* y, T c) { y[threadIdx.x] = T(0.1) * y[threadIdx.x] + c; }
         template __global__ void f<double>(double*, double);

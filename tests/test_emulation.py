@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import on_gpu_kernels
 import pytest
 import simt_build
 import torch
@@ -63,6 +64,13 @@ def test_every_kernel_is_executed(emulator: Runtime) -> None:
         probe(dtype)
         results_of_layers(dtype, 1201)
         results_of_layers(dtype, 60)
+    assert set(emulator.kernels()) == compiled_kernels()
+
+
+def test_the_sanitizers_of_a_gpu_watch_every_kernel(emulator: Runtime) -> None:
+    cpu = torch.device("cpu")
+    for _, _, task in on_gpu_kernels.tasks():
+        task(cpu)
     assert set(emulator.kernels()) == compiled_kernels()
 
 

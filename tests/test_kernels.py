@@ -360,6 +360,23 @@ def test_means_whose_sum_is_too_large(device: torch.device) -> None:
     assert_matches_reference("selectivity_index", x, labels, 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=case_name)
+def test_sums_of_values_near_the_largest_stay_finite(
+    dtype: torch.dtype, device: torch.device
+) -> None:
+    largest = torch.finfo(dtype).max
+    for shape in [(4, 3, 7, 7), (4, 2, 80, 80), (4, 8, 20, 20)]:
+        x = torch.full(shape, largest, dtype=dtype, device=device)
+        for maps in (x, x.to(memory_format=torch.channels_last)):
+            means = [selkern.spatial_mean(maps), selkern.relu_with_mean(maps)[1]]
+            means.append(selkern.class_means(maps, torch.zeros(4).long().to(device), 1)[0])
+            for mean in means:
+                torch.testing.assert_close(mean, torch.full_like(mean, largest))
+    rows = torch.full((50, 3), largest, dtype=dtype, device=device)
+    for result in extremes(rows, torch.arange(50, device=device) // 2, 25):
+        torch.testing.assert_close(result, torch.full_like(result, largest))
+
+
 def test_relu_in_place(device: torch.device) -> None:
     for layout in ("contiguous", "units_last", "every_second_unit"):
         for shape in [(3, 5, 7, 7), (2, 8, 70, 70)]:

@@ -98,7 +98,7 @@ def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
                     lambda d, x=x, labels=labels: selectivity(x, labels, d),
                 )
         yield f"many classes {dtype}", dtype, lambda d, dtype=dtype: many_classes(dtype, d)
-        for layers in (40, 170):
+        for layers in (40, 230):
             yield (
                 f"{layers} layers {dtype}",
                 dtype,

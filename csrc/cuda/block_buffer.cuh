@@ -11,7 +11,7 @@ struct BlockBuffer;
 // one such buffer, not one for each. As large as a stage of elements that starts off a boundary.
 template <typename T>
 __device__ __forceinline__ T* block_buffer() {
-  return reinterpret_cast<T*>(static_shared<BlockBuffer, uint4, stage_bytes / 16 + 1>());
+  return reinterpret_cast<T*>(static_shared<BlockBuffer, uint4, stage_bytes / vector_bytes + 1>());
 }
 
 }  // namespace selkern::cuda

@@ -22,7 +22,7 @@ __global__ __launch_bounds__(block_threads) void class_order_kernel(
 // ----------------------------------------------------------------------------------------- means
 
 constexpr int class_warps = 4;
-constexpr int class_threads = class_warps * 32;
+constexpr int class_threads = class_warps * warp_threads;
 
 struct ClassSums;
 
@@ -31,13 +31,14 @@ template <typename T, int width>
 __global__ __launch_bounds__(class_threads) void class_means_kernel(
     const __grid_constant__ ClassMeansParams params) {
   using R = Result<T>;
-  const unsigned tiles = unsigned(divide_up(params.units, 32 * width));
+  const unsigned tiles = unsigned(divide_up(params.units, warp_threads * width));
   const int64_t k = blockIdx.x / tiles;
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   const int64_t unit = (int64_t(blockIdx.x % tiles) * warpSize + lane) * width;
   const bool has_units = unit < params.units;
   const int64_t count = params.order.counts[k], end = params.order.ends[k];
 
+  const R scale = params.order.scale;
   CompensatedSum<R> sums[width] = {};
   if (has_units) {
     const T* x = static_cast<const T*>(params.x) + unit;
@@ -53,12 +54,13 @@ __global__ __launch_bounds__(class_threads) void class_means_kernel(
       for (int j = 0; j < loads_in_flight; ++j) {
         if (i + j * class_warps >= end) continue;
 #pragma unroll
-        for (int c = 0; c < width; ++c) sums[c].add(widen(packs[j].values[c]));
+        for (int c = 0; c < width; ++c) sums[c].add(widen(packs[j].values[c]) * scale);
       }
     }
   }
 
-  auto* stage = static_shared<ClassSums, CompensatedSum<R>, (class_warps - 1) * 32 * width>();
+  auto* stage =
+      static_shared<ClassSums, CompensatedSum<R>, (class_warps - 1) * warp_threads * width>();
   if (warp > 0) {
 #pragma unroll
     for (int c = 0; c < width; ++c) stage[((warp - 1) * width + c) * warpSize + lane] = sums[c];
@@ -69,7 +71,7 @@ __global__ __launch_bounds__(class_threads) void class_means_kernel(
 #pragma unroll
   for (int c = 0; c < width; ++c) {
     for (int w = 0; w < class_warps - 1; ++w) sums[c].add(stage[(w * width + c) * warpSize + lane]);
-    R mean = count > 0 ? sums[c].value() / R(count) : R(0);
+    R mean = count > 0 ? sums[c].value() / (R(count) * scale) : R(0);
     if (*params.order.has_invalid) mean = R(NAN);
     means[c] = mean;
   }
@@ -129,8 +131,8 @@ void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
     const int width = vectors ? vector_size<T> : 1;
     const auto kernel =
         vectors ? &class_means_kernel<T, vector_size<T>> : &class_means_kernel<T, 1>;
-    launch(kernel, params.num_classes * divide_up(params.units, 32 * width), class_threads, stream,
-           params);
+    launch(kernel, params.num_classes * divide_up(params.units, warp_threads * width),
+           class_threads, stream, params);
   });
 }
 

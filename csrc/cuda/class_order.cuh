@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "cuda/block.h"
 #include "cuda/block_buffer.cuh"
 #include "cuda/class_order.h"
-#include "cuda/map_plan.h"
 #include "cuda/shared_memory.cuh"
 
 namespace selkern::cuda {
@@ -23,7 +23,7 @@ __device__ __forceinline__ int64_t class_of(const Labels& labels, int64_t sample
 // nothing keeps a second call from overwriting what a thread still reads.
 __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t& total) {
   struct WarpTotals;
-  constexpr int warps = block_threads / 32;
+  constexpr int warps = block_threads / warp_threads;
   auto* warp_totals = static_shared<WarpTotals, int64_t, warps>();
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   int64_t sum = value;

@@ -17,6 +17,7 @@ struct Labels {
 };
 
 struct ClassOrder {
+  float scale;            // sum_scale(samples): for sums over samples, and over class means
   int64_t* samples;       // [samples] row indices of those that take part, class by class
   int64_t* classes;       // [samples] the class of each
   int64_t* counts;        // [num_classes] samples of each class

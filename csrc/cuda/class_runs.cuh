@@ -1,8 +1,8 @@
 // Largest class mean of a unit and the mean of the others, from samples sorted by class.
 #pragma once
 
+#include "cuda/block.h"
 #include "cuda/class_order.h"
-#include "cuda/map_plan.h"
 #include "cuda/numeric.cuh"
 #include "cuda/selectivity.h"
 #include "cuda/shared_memory.cuh"
@@ -13,15 +13,15 @@ namespace selkern::cuda {
 template <typename Out>
 struct ClassExtremes {
   Out maximum;
-  CompensatedSum<Out> others;
+  CompensatedSum<Out> others;  // scaled
   int64_t winner;
   int64_t present;
 
-  __device__ __forceinline__ void add(Out mean, int64_t label) {
-    add(ClassExtremes{mean, CompensatedSum<Out>{}, label, 1});
+  __device__ __forceinline__ void add(Out mean, int64_t label, Out scale) {
+    add(ClassExtremes{mean, CompensatedSum<Out>{}, label, 1}, scale);
   }
 
-  __device__ __forceinline__ void add(const ClassExtremes& later) {
+  __device__ __forceinline__ void add(const ClassExtremes& later, Out scale) {
     if (later.present == 0) return;
     if (present == 0) {
       *this = later;
@@ -29,7 +29,7 @@ struct ClassExtremes {
     }
     const bool is_larger = later.maximum > maximum;
     others.add(later.others);
-    others.add(is_larger ? maximum : later.maximum);
+    others.add((is_larger ? maximum : later.maximum) * scale);
     if (is_larger) {
       maximum = later.maximum;
       winner = later.winner;
@@ -52,7 +52,7 @@ struct ClassRun {
     count += later.count;
   }
 
-  __device__ __forceinline__ R mean() const { return sum.value() / R(count); }
+  __device__ __forceinline__ R mean(R scale) const { return sum.value() / (R(count) * scale); }
 };
 
 // What one warp makes of its share of the order. A class may begin before the share and end after.
@@ -112,7 +112,7 @@ class ShareWalker {
       for (int j = 0; j < batch; ++j) {
         const int64_t row = __shfl_sync(0xffffffffu, sample, start + j);
         const bool is_value = has_unit_ && start + j < entries;
-        values[j] = is_value ? widen(means_[row * row_stride_]) : R(0);
+        values[j] = is_value ? widen(means_[row * row_stride_]) * R(order_.scale) : R(0);
       }
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
@@ -137,7 +137,7 @@ class ShareWalker {
       share_.head_ends = true;
       in_head_ = false;
     } else {
-      share_.inside.add(Out(run_.mean()), run_.label);
+      share_.inside.add(Out(run_.mean(order_.scale)), run_.label, Out(order_.scale));
     }
   }
 
@@ -159,7 +159,7 @@ __device__ __forceinline__ ClassExtremes<Out> extremes_of_unit(const LayerMeansV
                                                                const ClassOrder& order) {
   using R = Result<T>;
   using Widest = ShareOfOrder<Out, Out>;
-  constexpr int warps = block_threads / 32;
+  constexpr int warps = block_threads / warp_threads;
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   // One array for all dtypes that the kernel handles.
   auto* shares = reinterpret_cast<ShareOfOrder<Out, R>*>(
@@ -176,10 +176,10 @@ __device__ __forceinline__ ClassExtremes<Out> extremes_of_unit(const LayerMeansV
     const ShareOfOrder<Out, R>& share = shares[w * warpSize + lane];
     run.add(share.head);
     if (share.head_ends) {
-      extremes.add(Out(run.mean()), run.label);
+      extremes.add(Out(run.mean(order.scale)), run.label, Out(order.scale));
       run = {};
     }
-    extremes.add(share.inside);
+    extremes.add(share.inside, Out(order.scale));
     run.add(share.tail);
   }
   return extremes;

@@ -5,14 +5,12 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "common/host_device.h"
 #include "common/map_layout.h"
+#include "cuda/block.h"
 
 namespace selkern::cuda {
 
-constexpr int block_threads = 256;
-constexpr int loads_in_flight = 4;  // vectors that a thread asks for before it uses the first
-constexpr int stage_bytes = block_threads * loads_in_flight * 16;
+constexpr int stage_bytes = block_threads * loads_in_flight * vector_bytes;
 
 enum class MapKind {
   row_groups,         // planar: a block takes as many whole maps as fit its stage
@@ -47,8 +45,6 @@ struct MapTensor {
   MapLayout layout;
 };
 
-SELKERN_HOST_DEVICE inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Axes of one element may have any stride; here they get the one of a dense tensor.
 inline MapStrides strides_of(const MapLayout& layout) {
   MapStrides strides{layout.sample_stride, layout.unit_stride, layout.position_stride};
@@ -74,7 +70,7 @@ inline bool vectors_of_units_align(const MapTensor& tensor, const MapPlan& plan,
   const MapStrides strides = strides_of(tensor.layout);
   const int64_t elements = plan.units | (plan.samples > 1 ? strides.sample : 0) |
                            (plan.positions > 1 ? strides.position : 0);
-  return (reinterpret_cast<intptr_t>(tensor.data) | elements * element_size) % 16 == 0;
+  return (reinterpret_cast<intptr_t>(tensor.data) | elements * element_size) % vector_bytes == 0;
 }
 
 // Splits so that small batches too fill a GPU, but not below `least` positions a block.
@@ -110,7 +106,7 @@ inline MapPlan plan_maps(std::initializer_list<MapTensor> tensors, int element_s
         vectors && (tensor.data == nullptr || vectors_of_units_align(tensor, plan, element_size));
   }
 
-  const int64_t vector = 16 / element_size;
+  const int64_t vector = vector_bytes / element_size;
   const int64_t row_bytes = std::max<int64_t>(1, plan.positions) * element_size;
   int64_t least_positions = vector * block_threads * loads_in_flight;
   if (layout.channels_last) {

@@ -15,6 +15,7 @@ struct MapReduction {
   void* y;               // relu(x), the same shape; null: none
   MapStrides y_strides;  //
   void* means;           // [splits, samples, units]: shares of the mean that add up to it
+  float scale;           // sum_scale(positions)
 };
 
 template <typename T, bool with_relu>
@@ -27,6 +28,7 @@ class MapReducer {
         y_(with_relu ? static_cast<T*>(task.y) + offset(task.y_strides) : nullptr),
         x_stride_(task.x_strides.position),
         y_stride_(task.y_strides.position),
+        scale_(task.scale),
         means_(static_cast<R*>(task.means) +
                (tile_.split * plan_.samples + tile_.sample) * plan_.units + tile_.first_unit) {}
 
@@ -55,7 +57,7 @@ class MapReducer {
   }
 
   __device__ __forceinline__ R mean(const CompensatedSum<R>& sum) const {
-    return sum.value() / R(plan_.positions);
+    return sum.value() / (R(plan_.positions) * scale_);
   }
 
   template <int width>
@@ -64,11 +66,14 @@ class MapReducer {
     for (int i = 0; i < width; ++i) pack.values[i] = rectify(pack.values[i]);
   }
 
+  // What goes into a sum.
+  __device__ __forceinline__ R scaled(T value) const { return widen(value) * scale_; }
+
   template <int width>
-  __device__ __forceinline__ static R sum_of(const Pack<T, width>& pack) {
+  __device__ __forceinline__ R sum_of(const Pack<T, width>& pack) const {
     R sums[width];
 #pragma unroll
-    for (int i = 0; i < width; ++i) sums[i] = widen(pack.values[i]);
+    for (int i = 0; i < width; ++i) sums[i] = scaled(pack.values[i]);
 #pragma unroll
     for (int half = width / 2; half > 0; half /= 2) {
 #pragma unroll
@@ -102,28 +107,35 @@ class MapReducer {
     for (int first = 0; first < rows; first += block_threads / lanes) {
       const int row = first + int(threadIdx.x) / lanes;
       auto sum = CompensatedSum<R>{};
-      if (row < rows) sum = sum_of_row(stage + row * positions, lane, lanes, positions);
+      if (row < rows) sum = sum_of_row(stage, row, lane, lanes, positions);
       add_lanes(sum, lanes);
       if (row < rows && lane == 0) means_[row] = mean(sum);
     }
   }
 
-  // Of the elements lane, lane + lanes, ...
-  __device__ __forceinline__ static CompensatedSum<R> sum_of_row(const T* row, int lane, int lanes,
-                                                                 int positions) {
+  // Of every `lanes`-th element. Where each row starts is turned by its number, so that rows of a
+  // power of two of elements do not all ask the same bank of shared memory.
+  __device__ __forceinline__ CompensatedSum<R> sum_of_row(const T* stage, int row, int lane,
+                                                          int lanes, int positions) const {
     constexpr int batch = 4;
+    const T* elements = stage + row * positions;
+    const int turn = positions > 0 ? row * lanes % positions : 0;
+    const auto element = [&](int p) {
+      const int turned = p + turn;
+      return scaled(elements[turned < positions ? turned : turned - positions]);
+    };
     auto sum = CompensatedSum<R>{};
     int p = lane;
     for (; p + (batch - 1) * lanes < positions; p += batch * lanes) {
-      sum.add((widen(row[p]) + widen(row[p + lanes])) +
-              (widen(row[p + 2 * lanes]) + widen(row[p + 3 * lanes])));
+      sum.add((element(p) + element(p + lanes)) +
+              (element(p + 2 * lanes) + element(p + 3 * lanes)));
     }
-    for (; p < positions; p += lanes) sum.add(widen(row[p]));
+    for (; p < positions; p += lanes) sum.add(element(p));
     return sum;
   }
 
   __device__ void reduce_long_row() const {
-    constexpr int warps = block_threads / 32;
+    constexpr int warps = block_threads / warp_threads;
     const T* x = x_ + tile_.begin;
     T* y = with_relu ? y_ + tile_.begin : nullptr;
     auto sum = CompensatedSum<R>{};
@@ -164,7 +176,7 @@ class MapReducer {
               store(y + position * y_stride_, pack);
             }
 #pragma unroll
-            for (int i = 0; i < width; ++i) batch[i] += widen(pack.values[i]);
+            for (int i = 0; i < width; ++i) batch[i] += scaled(pack.values[i]);
           },
           [&] {
 #pragma unroll
@@ -208,6 +220,7 @@ class MapReducer {
   T* y_;
   const int64_t x_stride_;
   const int64_t y_stride_;
+  const R scale_;
   R* means_;
 };
 

@@ -14,7 +14,7 @@ namespace {
 // ------------------------------------------------------------------------------ means of layers
 
 template <int capacity>
-struct SpatialMeansParams {
+struct LayersParams {
   Labels labels;     // sorted by block 0, if sort
   ClassOrder order;  //
   bool sort;
@@ -25,8 +25,8 @@ struct SpatialMeansParams {
 
 // Widest is double where a layer is float64, so that only then code for float64 is there.
 template <typename Widest, int capacity>
-__global__ __launch_bounds__(block_threads, 3) void spatial_mean_kernel(
-    const __grid_constant__ SpatialMeansParams<capacity> params) {
+__global__ __launch_bounds__(block_threads) void spatial_mean_kernel(
+    const __grid_constant__ LayersParams<capacity> params) {
   unsigned block = blockIdx.x;
   if (params.sort) {
     if (block == 0) return ClassSorter(params.labels, params.order).run();
@@ -49,16 +49,22 @@ __global__ __launch_bounds__(block_threads, 3) void spatial_mean_kernel(
 }
 
 MapReduction reduction_of(const SpatialMeanParams& params, const MapPlan& plan, void* means) {
-  return {plan,     params.dtype,
-          params.x, strides_of(params.x_layout),
-          params.y, strides_of(params.y_layout),
-          means};
+  MapReduction task{};
+  task.plan = plan;
+  task.dtype = params.dtype;
+  task.x = params.x;
+  task.x_strides = strides_of(params.x_layout);
+  task.y = params.y;
+  task.y_strides = strides_of(params.y_layout);
+  task.means = means;
+  task.scale = sum_scale(plan.positions);
+  return task;
 }
 
 template <int capacity>
 void launch_layers(const SpatialMeanParams* layers, const MapPlan* plans, void* const* means,
                    int count, const Labels* labels, const ClassOrder* order, cudaStream_t stream) {
-  SpatialMeansParams<capacity> params{};
+  LayersParams<capacity> params{};
   params.sort = labels != nullptr;
   if (params.sort) {
     params.labels = *labels;
@@ -173,7 +179,7 @@ void launch_spatial_means_and_class_order(const std::vector<SpatialMeanParams>& 
                                           const Labels& labels, const ClassOrder& order,
                                           cudaStream_t stream) {
   // As many as fit the parameters of one launch.
-  constexpr int few = 24, many = 208;
+  constexpr int few = 24, many = 192;
   std::vector<MapPlan> plans;
   std::vector<void*> means;
   for (const SpatialMeanParams& layer : layers) {

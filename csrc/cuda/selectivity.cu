@@ -42,10 +42,10 @@ struct SelectivityParams {
 template <typename Out>
 __device__ __forceinline__ void store_index(const SelectivityResults& results, int64_t unit,
                                             const ClassExtremes<Out>& extremes, bool has_invalid,
-                                            Out eps) {
+                                            Out eps, Out scale) {
   const bool has_two_classes = extremes.present > 1;
   const Out other_classes = has_two_classes ? Out(extremes.present - 1) : Out(1);
-  Out maximum = extremes.maximum, rest = extremes.others.value() / other_classes;
+  Out maximum = extremes.maximum, rest = extremes.others.value() / (other_classes * scale);
   if (has_invalid) maximum = rest = Out(NAN);
   static_cast<Out*>(results.index)[unit] =
       has_invalid ? Out(NAN) : selectivity_index(maximum, rest, has_two_classes, eps);
@@ -127,7 +127,7 @@ __global__ __launch_bounds__(block_threads) void selectivity_kernel(
   }
   if (threadIdx.x < warpSize && unit < view.units) {
     store_index(params.results, layer.first_unit + unit, extremes, *params.order.has_invalid != 0,
-                params.eps);
+                params.eps, Out(params.order.scale));
   }
   if (is_last_block(params.order.blocks_done)) mean_over_layers(params);
 }
@@ -147,7 +147,7 @@ void launch_layers(const std::vector<SelectivityLayer>& layers, size_t first, in
   for (int l = 0; l < count; ++l) {
     params.layer[l] = layers[first + l];
     params.layer[l].first_block = blocks;
-    blocks += divide_up(params.layer[l].view.units, 32);
+    blocks += divide_up(params.layer[l].view.units, warp_threads);
   }
   // Layers without units still have means, which are NaN.
   launch(&selectivity_kernel<Out, capacity>, std::max<int64_t>(1, blocks), block_threads, stream,
@@ -162,12 +162,17 @@ struct SelectivityBackwardParams {
   R eps;
   int64_t all_layers;
   int layers;
+  int64_t block_samples;
   int64_t end_unit;  // of this launch's layers, among all units
   int64_t first_unit[capacity];
   LayerExtent layer[capacity];
 };
 
-constexpr int backward_samples = 8;  // of a block
+// Samples of a block: few, but so many that not every small block has to count the classes.
+inline int64_t backward_samples(int64_t samples, int64_t tiles) {
+  constexpr int64_t fewest = 8, enough_blocks = 1024;
+  return std::max(fewest, divide_up(samples * tiles, enough_blocks));
+}
 
 template <typename R>
 __device__ __forceinline__ R value_or_zero(const void* values, int64_t i) {
@@ -204,8 +209,8 @@ __global__ __launch_bounds__(block_threads) void selectivity_backward_kernel(
   const R positions = R(params.layer[l].positions);
   const int64_t winner = problem.winner[unit];
 
-  const int64_t first = int64_t(blockIdx.x / tiles) * backward_samples;
-  const int64_t end = min(first + backward_samples, problem.labels.samples);
+  const int64_t first = int64_t(blockIdx.x / tiles) * params.block_samples;
+  const int64_t end = min(first + params.block_samples, problem.labels.samples);
   T* grad = static_cast<T*>(problem.grad_sums) + unit;
   for (int64_t n = first; n < end; ++n) {
     const int64_t label = class_of(problem.labels, n);
@@ -234,7 +239,8 @@ void launch_backward_layers(const SelectivityBackwardProblem& problem,
     params.end_unit += layers[first + l].units;
   }
   const int64_t tiles = divide_up(params.end_unit - first_unit, block_threads);
-  const int64_t blocks = tiles * divide_up(problem.labels.samples, backward_samples);
+  params.block_samples = backward_samples(problem.labels.samples, tiles);
+  const int64_t blocks = tiles * divide_up(problem.labels.samples, params.block_samples);
   if (blocks == 0) return;
   launch(&selectivity_backward_kernel<T, capacity>, blocks, block_threads, stream, params);
 }

@@ -35,6 +35,7 @@ class ClassOrderMemory {
   ClassOrderMemory(int64_t samples, Tensor& counts)
       : memory_(empty({2 * samples + counts.size(0) + 2}, ScalarType::Long, counts)) {
     int64_t* next = memory_.mutable_data_ptr<int64_t>();
+    order_.scale = sum_scale(samples);
     const auto take = [&](int64_t size) { return std::exchange(next, next + size); };
     order_.samples = take(samples);
     order_.classes = take(samples);

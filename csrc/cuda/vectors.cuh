@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstring>
 
-namespace selkern::cuda {
+#include "cuda/block.h"
 
-constexpr int vector_bytes = 16;
+namespace selkern::cuda {
 
 template <typename T>
 constexpr int vector_size = vector_bytes / int(sizeof(T));

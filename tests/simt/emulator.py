@@ -54,14 +54,6 @@ class Runtime:
         finally:
             self.library.simt_skip_barrier(b"")
 
-    @contextmanager
-    def multiprocessors(self, count: int) -> Iterator[None]:
-        self.library.simt_set_multiprocessors(count)
-        try:
-            yield
-        finally:
-            self.library.simt_set_multiprocessors(132)
-
     def barrier_sites(self) -> list[str]:
         """Barriers executed since the last ``reset``."""
         return self.library.simt_barrier_sites().decode().splitlines()

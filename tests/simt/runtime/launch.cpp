@@ -19,7 +19,6 @@ struct Settings {
   Order threads = Order::forward;
   Order blocks = Order::forward;
   uint64_t seed = 0;
-  int multiprocessors = 132;
 };
 
 Settings settings;
@@ -144,7 +143,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       {cudaDevAttrMaxThreadsPerBlock, simt::most_threads},
       {cudaDevAttrMaxSharedMemoryPerBlock, simt::shared_bytes_by_default},
       {cudaDevAttrWarpSize, simt::warp_threads},
-      {cudaDevAttrMultiProcessorCount, simt::settings.multiprocessors},
+      {cudaDevAttrMultiProcessorCount, 132},
       {cudaDevAttrL2CacheSize, 50 << 20},
       {cudaDevAttrMaxThreadsPerMultiProcessor, 2048},
       {cudaDevAttrComputeCapabilityMajor, 9},
@@ -169,8 +168,6 @@ void simt_set_order(const char* threads, const char* blocks, unsigned long long 
   simt::settings.blocks = simt::order_named(blocks);
   simt::settings.seed = seed;
 }
-
-void simt_set_multiprocessors(int count) { simt::settings.multiprocessors = count; }
 
 }  // extern "C"
 #pragma GCC visibility pop
