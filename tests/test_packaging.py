@@ -272,7 +272,8 @@ class TestSourceDistribution:
         with tarfile.open(sdist) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
         for folder in ("csrc", "selkern", "benchmarks", "tests", "tools", ".ci"):
-            for path in (source / folder).rglob("*.*"):
+            paths = (source / folder).rglob("*.*")
+            for path in (path for path in paths if path.suffix != ".pyc"):
                 assert str(path.relative_to(source)) in held
         assert {"Makefile", "README.md", "LICENSE", ".ci/run", ".clang-format"} <= held
 
