@@ -94,8 +94,8 @@ def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
 
     .. math:: m_{nc} = \frac{1}{P} \sum_p x_{ncp}
 
-    The sum is exact to float64 whatever the dtype of ``x``, and the gradient is an expanded view
-    that takes no memory.
+    Sums are taken in float64 whatever the dtype of ``x``, on CUDA in compensated float32 unless it
+    is float64. The gradient is an expanded view that takes no memory.
 
     Parameters
     ----------
