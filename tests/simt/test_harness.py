@@ -27,7 +27,8 @@ def sanitized(variant: str, *cases: str, **environment: str) -> tuple[bool, str]
     """Whether the sanitizer has nothing to say of these kernels, and all that was printed."""
     done = subprocess.run(
         [*program(variant), *cases],
-        env={**os.environ, **environment},
+        # Its own sanitizer, and not the one that these tests may run under.
+        env={**os.environ, "LD_PRELOAD": "", **environment},
         capture_output=True,
         text=True,
         check=False,
