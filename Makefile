@@ -19,7 +19,7 @@ IS_CXX := -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh'
 SOURCES := $(shell find csrc $(IS_CXX))
 CXX_FILES := $(SOURCES) $(shell find tests tools $(IS_CXX))
 KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py \
-	tests/test_kernels.py tests/test_emulation.py
+	tests/test_kernels.py tests/test_spectrum_kernels.py tests/test_emulation.py
 BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
 SHELL := bash
@@ -38,7 +38,7 @@ help: ## list the targets
 	echo
 	echo "  TORCH=$(TORCH)  PYTHON=$(PYTHON)  ARGS=...  MAX_JOBS=...  are taken from the command line"
 
-demo: $(DONE)/selkern-demo-bench ## train on real digits with the fused regularizer and show what it costs
+demo: $(DONE)/selkern-demo-bench ## train on real digits with the fused regularizer and show what it costs (ARGS=spectrum: the 1/n one)
 	$(BIN)/python -m selkern demo $(ARGS)
 
 test: $(DONE)/selkern-test-bench-demo ## run the tests

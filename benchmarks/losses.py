@@ -1,13 +1,27 @@
-"""The selectivity loss as a user would write it, without selkern."""
+"""The losses as a user would write them, without selkern."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["mean_selectivity_page"]
+__all__ = [
+    "ANCHOR",
+    "careful_spectrum",
+    "covariance_spectrum",
+    "frozen_spectrum",
+    "gram_spectrum",
+    "mean_selectivity_page",
+    "power_law_page",
+    "published_penalty",
+    "published_spectrum",
+]
+
+ANCHOR = 11
+"""Rank, counted from 1, where the power law meets the spectrum."""
 
 
 def mean_selectivity_page(
@@ -22,3 +36,83 @@ def mean_selectivity_page(
         rest = (class_means.sum(0) - largest) / (len(class_means) - 1)
         indices.append(((largest - rest) / (largest + rest + 1e-6)).mean())
     return torch.stack(indices).mean()
+
+
+# The functions below take samples by units [..., N, D]. Ranks N and beyond of their spectra would
+# be nothing but rounding, and are left out.
+
+
+def covariance_spectrum(x: Tensor) -> Tensor:
+    """Descending eigenvalues of the covariance."""
+    centred = x - x.mean(-2, keepdim=True)
+    covariance = centred.mT @ centred / (x.shape[-2] - 1)
+    return torch.linalg.eigvalsh(covariance).flip(-1)[..., : x.shape[-2] - 1]
+
+
+def gram_spectrum(x: Tensor) -> Tensor:
+    """The same from the Gram matrix of the samples, which is the smaller one where N < D."""
+    centred = x - x.mean(-2, keepdim=True)
+    gram = centred @ centred.mT / (x.shape[-2] - 1)
+    return torch.linalg.eigvalsh(gram).flip(-1)[..., : x.shape[-2] - 1]
+
+
+Solver = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class _CarefulSpectrum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, solver: Solver) -> Tensor:
+        samples, units = x.shape[-2:]
+        centred = x - x.mean(-2, keepdim=True)
+        products = centred @ centred.mT if samples < units else centred.mT @ centred
+        values, vectors = solver(products)
+        ctx.save_for_backward(centred, vectors)
+        return values.flip(-1)[..., : samples - 1] / (samples - 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        centred, vectors = ctx.saved_tensors
+        samples, units = centred.shape[-2:]
+        weights = grad.flip(-1) * (2 / (samples - 1))
+        kept = vectors[..., -weights.shape[-1] :]
+        inner = (kept * weights.unsqueeze(-2)) @ kept.mT
+        return (inner @ centred if samples < units else centred @ inner), None
+
+
+def careful_spectrum(x: Tensor, solver: Solver = torch.linalg.eigh) -> Tensor:
+    """The smaller of both matrices, decomposed once, and a backward of two products."""
+    spectrum: Tensor = _CarefulSpectrum.apply(x, solver)
+    return spectrum
+
+
+def published_spectrum(x: Tensor, basis: Tensor) -> Tensor:
+    """Variances along a basis as the published code takes them, from the covariance [D, D]."""
+    centred = x - x.mean(0)
+    covariance = centred.T @ centred / (x.shape[0] - 1)
+    return torch.diag(basis.T @ covariance @ basis).sort(descending=True).values
+
+
+def frozen_spectrum(x: Tensor, basis: Tensor) -> Tensor:
+    """The same from the samples along the basis."""
+    projected = (x - x.mean(0)) @ basis
+    return (projected.square().sum(0) / (x.shape[0] - 1)).sort(descending=True).values
+
+
+def power_law_page(spectrum: Tensor, width: int) -> Tensor:
+    """Penalty of each spectrum [..., R] against 1/n."""
+    rank = torch.arange(1, spectrum.shape[-1] + 1, device=spectrum.device)
+    kappa = (ANCHOR * spectrum[..., ANCHOR - 1 : ANCHOR]).detach()
+    excess = spectrum * rank / kappa - 1
+    is_counted = (rank > ANCHOR) & (spectrum > 0)
+    return torch.where(is_counted, excess.square() + excess.relu(), 0).sum(-1) / width
+
+
+def published_penalty(spectrum: Tensor, width: int) -> Tensor:
+    """Penalty of one spectrum [R] as the published code takes it, which looks at every value."""
+    kappa = (ANCHOR * spectrum[ANCHOR - 1]).detach()
+    penalty = spectrum.new_zeros(())
+    for index in range(ANCHOR, len(spectrum)):
+        if spectrum[index] > 0:
+            excess = spectrum[index] / (kappa / (index + 1)) - 1
+            penalty = penalty + excess**2 + torch.relu(excess)
+    return penalty / width

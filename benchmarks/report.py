@@ -18,9 +18,9 @@ TARGET_COLUMNS = (
     "to reach",
     "PyTorch, ms",
     "selkern, ms",
-    "noise, read or copy, ms",
+    "noise, read, floor or copy, ms",
 )
-TIMED_ROLES = (("rival",), ("selkern",), ("noise", "read", "copy"))
+TIMED_ROLES = (("rival",), ("selkern",), ("noise", "read", "floor", "copy"))
 
 
 def print_results(results: Results) -> None:
@@ -66,7 +66,7 @@ def markdown(results: Results) -> str:
 
 def readme_table(results: Results) -> str:
     """One row a work: the fastest of plain PyTorch, of torch.compile and of selkern."""
-    columns = ("work", "PyTorch", "torch.compile", "selkern", "noise or read")
+    columns = ("work", "PyTorch", "torch.compile", "selkern", "noise, read or floor")
     rows = [_readme_row(work) for work in results["works"]]
     line = (
         "Medians in ms of the fastest contender; with a sign, what it adds to the plain work. "
@@ -148,7 +148,7 @@ def _readme_row(work: Results) -> list[str]:
         _time(_fastest(work, "rival")),
         _time(_fastest(work, "rival", compiled=True)),
         _time(_fastest(work, "selkern")),
-        _time(_fastest(work, "noise", "read")),
+        _time(_fastest(work, "noise", "read", "floor")),
     ]
 
 

@@ -60,10 +60,11 @@ class Target:
         return measured.median <= self.bound
 
 
-Role = Literal["plain", "noise", "read", "copy", "rival", "selkern"]
+Role = Literal["plain", "noise", "read", "floor", "copy", "rival", "selkern"]
 """What a contender is for: `plain` does the work without the regularizer and
-`noise` is the same once more, `read` only reads the inputs, and `copy` copies as
-many bytes on the device as the work has to move."""
+`noise` is the same once more, `read` only reads the inputs, `floor` does only what
+nobody can leave out, and `copy` copies as many bytes on the device as the work has to
+move."""
 
 COPY = "copy of as many bytes"
 IN_A_GRAPH = ", in a graph"

@@ -37,6 +37,28 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       " Tensor? grad_rest, Tensor maximum, Tensor rest, Tensor winner, Tensor counts,"
       " Tensor labels, SymInt[] units, SymInt[] positions, float eps, int ignore_index,"
       " ScalarType dtype) -> Tensor");
+
+  // Eigenvalues [B, M], ascending, of symmetric matrices a [B, M, M], float32 or float64, of which
+  // the lower triangle is read; eigenvectors [B, M, M] in columns.
+  m.def("eigvalsh(Tensor a) -> Tensor eigenvalues");
+  m.def("eigh(Tensor a) -> (Tensor eigenvalues, Tensor eigenvectors)");
+
+  // (x - mean over N) * scale of x [B, N, D]: result [B, N, D].
+  m.def("center(Tensor x, float scale) -> Tensor");
+
+  // Penalty [B] of spectra [B, R], largest first, against kappa / rank^exponent, and its derivative
+  // [B, R]. Without kappa [B], the eigenvalue at rank `anchor` lies on the law.
+  m.def(
+      "power_law_penalty(Tensor spectrum, Tensor? kappa, float exponent, int anchor, SymInt width)"
+      " -> (Tensor penalty, Tensor derivative)");
+
+  // Of projected [B, N, R]: scale times the sum of squares of each column, what is rounding set to
+  // zero, [B, R], largest first; and the column of each, int64 [B, R].
+  m.def("basis_spectrum(Tensor projected, float scale) -> (Tensor spectrum, Tensor order)");
+  // With the penalty [B] of that spectrum, and its derivative [B, R] by column.
+  m.def(
+      "basis_penalty(Tensor projected, Tensor? kappa, float scale, float exponent, int anchor,"
+      " SymInt width) -> (Tensor penalty, Tensor spectrum, Tensor order, Tensor derivative)");
 }
 
 }  // namespace selkern

@@ -7,24 +7,34 @@ from selkern._version import __version__
 if _library.COMPILED:
     from selkern import _fake as _fake
 
+from selkern import analysis, linalg
 from selkern.pooling import relu_with_mean, spatial_mean
-from selkern.regularizer import SelectivityRegularizer
 from selkern.selectivity import (
     class_means,
     mean_selectivity,
     selectivity_index,
     selectivity_index_from_means,
 )
+from selkern.selectivity_regularizer import SelectivityRegularizer
+from selkern.spectral_regularizer import SpectralRegularizer
+from selkern.spectrum import covariance, eigenspectrum, power_law_penalty, spectral_loss
 
 __all__ = [
     "SelectivityRegularizer",
+    "SpectralRegularizer",
     "__version__",
+    "analysis",
     "build_info",
     "class_means",
+    "covariance",
+    "eigenspectrum",
+    "linalg",
     "mean_selectivity",
+    "power_law_penalty",
     "reference",
     "relu_with_mean",
     "selectivity_index",
     "selectivity_index_from_means",
     "spatial_mean",
+    "spectral_loss",
 ]

@@ -50,13 +50,14 @@ def is_installed(module: str) -> bool:
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "info": ("print what the package was built with and what it runs on", info),
     "demo": (
-        "train on real digits with the selectivity regularizer",
+        "train on real digits with a regularizer: demo selectivity, demo spectrum",
         partial(
             run_extra,
             module="selkern.demo.cli",
             extra="demo",
             packages={
                 "scikit-learn": "sklearn",
+                "scikit-image": "skimage",
                 "matplotlib": "matplotlib",
                 "tqdm": "tqdm",
                 "rich": "rich",

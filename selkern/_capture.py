@@ -1,11 +1,12 @@
-"""Finding a model's layers and taking the means of what they put out."""
+"""Finding a model's layers and keeping what they put out, or the means of it."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,50 +18,101 @@ _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _TAP = "_selkern_tap"
 
 
-class Tap:
-    """Means ``[N, C]`` of one layer, a tensor for each of its calls in the last forward."""
+class Reader(Protocol):
+    """What is kept of a layer's output."""
 
-    def __init__(self, name: str, unit_dim: int, mean: Callable[..., Tensor] = spatial_mean):
-        self.name = name
+    def check(self, name: str, output: Any) -> None:
+        """Refuse an output that the layer ``name`` should not have."""
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return what is kept."""
+
+
+class MeanReader:
+    """Spatial means ``[N, C]``, by :func:`selkern.spatial_mean` or a function like it."""
+
+    def __init__(self, unit_dim: int, mean: Callable[..., Tensor] = spatial_mean):
         self.unit_dim = unit_dim
         self.mean = mean
+
+    def check(self, name: str, output: Any) -> None:
+        """Refuse an output that has no units."""
+        _checks.activation(_output_of(name), output)
+        _checks.unit_axis(f"unit_dim for layer {name!r}", self.axis(output), output)
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return the means."""
+        return self.mean(output, unit_dim=self.axis(output))
+
+    def axis(self, x: Tensor) -> int:
+        """Return the unit axis of ``x``: ``[N, C]`` has but one."""
+        return 1 if x.dim() == 2 else self.unit_dim
+
+
+class WholeReader:
+    """The output itself."""
+
+    def check(self, name: str, output: Any) -> None:
+        """Refuse an output that is no tensor ``[N, ...]``."""
+        _checks.floating(_output_of(name), output)
+        if output.dim() < 2:
+            shape = tuple(output.shape)
+            raise ValueError(f"{_output_of(name)} must have at least 2 axes, got shape {shape}")
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return the output."""
+        return output
+
+
+def _output_of(name: str) -> str:
+    return f"the output of layer {name!r}, unless left out of layers=,"
+
+
+class Tap:
+    """What is kept of one layer's outputs, a tensor for each of its calls in the last forward."""
+
+    def __init__(self, name: str, read: Reader):
+        self.name = name
+        self.read = read
+        self.keeps_without_grad = False
         self.siblings: Sequence[Tap] = (self,)
         self.reset()
 
     def reset(self) -> None:
         """Forget the last forward."""
         # New objects, because reading the old ones would make torch.compile guard on them.
-        self.means: list[Tensor] = []
+        self.kept: list[Tensor] = []
+        self.versions: list[int] = []
         self.ran_without_grad = False
         self.was_read = False
 
-    def add(self, mean: Tensor) -> None:
-        """Keep the mean of a call; activation checkpointing's second run of it is none."""
+    def add(self, kept: Tensor) -> None:
+        """Keep what is of a call; activation checkpointing's second run of it is none."""
         if _is_in_backward():
             return
         if self.was_read:
             # A forward that did not come through the model's own call.
             for tap in self.siblings:
                 tap.reset()
-        self.means.append(mean)
+        self.kept.append(kept)
+        if not torch.compiler.is_compiling():
+            self.versions.append(kept._version)
 
     def add_output(self, output: Any) -> None:
-        """Keep the mean of a layer's output, unless gradients are off."""
-        if not torch.is_grad_enabled():
+        """Keep what is of a layer's output, unless gradients are off."""
+        if not (torch.is_grad_enabled() or self.keeps_without_grad):
             self.ran_without_grad = True
             return
-        self.check(output)
-        self.add(self.mean(output, unit_dim=self.axis(output)))
+        self.read.check(self.name, output)
+        self.add(self.read(output))
 
-    def check(self, output: Any) -> None:
-        """Refuse an output that has no units, naming the layer."""
-        name = f"the output of layer {self.name!r}, unless left out of layers=,"
-        _checks.activation(name, output)
-        _checks.unit_axis(f"unit_dim for layer {self.name!r}", self.axis(output), output)
-
-    def axis(self, x: Tensor) -> int:
-        """Return the unit axis of ``x``: ``[N, C]`` has but one."""
-        return 1 if x.dim() == 2 else self.unit_dim
+    def refuse_changed(self) -> None:
+        """Refuse what an operation in place has changed since it was kept."""
+        if any(kept._version != version for kept, version in zip(self.kept, self.versions)):
+            raise RuntimeError(
+                f"the output of layer {self.name!r} was changed in place after the layer ran: make "
+                "the operation after it out of place, or leave the layer out of layers="
+            )
 
 
 class TappedReLU(nn.ReLU):
@@ -73,11 +125,12 @@ class TappedReLU(nn.ReLU):
     def forward(self, x: Tensor) -> Tensor:
         """Apply ReLU, and leave the mean with the tap unless gradients are off."""
         tap: Tap = getattr(self, _TAP)
-        axis = tap.axis(x)
+        reader = cast("MeanReader", tap.read)
+        axis = reader.axis(x)
         if not torch.is_grad_enabled():
             tap.ran_without_grad = True
             return nn.functional.relu(x, inplace=self.inplace)
-        tap.check(x)
+        reader.check(tap.name, x)
         if not self.inplace:
             y, mean = relu_with_mean(x, unit_dim=axis)
         elif axis in (1, 1 - x.dim()):
@@ -140,22 +193,19 @@ class Capture:
     Parameters
     ----------
     model : nn.Module
-        The model whose forward starts a new set of means.
+        The model whose forward starts a new set.
     layers : dict of str to nn.Module
         The layers to tap, by name.
-    unit_dim : int
-        Unit axis of their outputs.
-    mean : callable
-        :func:`selkern.spatial_mean`, which also fuses the mean into each ``nn.ReLU``, or another
-        function of its signature.
+    read : Reader
+        What to keep of their outputs. A :class:`MeanReader` by :func:`selkern.spatial_mean` is
+        fused into each ``nn.ReLU``.
     """
 
     def __init__(
         self,
         model: nn.Module,
         layers: dict[str, nn.Module],
-        unit_dim: int,
-        mean: Callable[..., Tensor] = spatial_mean,
+        read: Reader,
     ):
         self.taps: list[Tap] = []
         self.is_closed = False
@@ -163,7 +213,7 @@ class Capture:
         self._handles: list[Any] = []
         try:
             for name, module in layers.items():
-                tap = Tap(name, unit_dim, mean)
+                tap = Tap(name, read)
                 self.taps.append(tap)
                 self._attach(module, tap)
             for root in _unwrapped(model):
@@ -176,7 +226,8 @@ class Capture:
 
     def _attach(self, module: nn.Module, tap: Tap) -> None:
         # A hook that is there already may replace the output, and comes first.
-        if type(module) is nn.ReLU and tap.mean is spatial_mean and not module._forward_hooks:
+        is_fusible = isinstance(tap.read, MeanReader) and tap.read.mean is spatial_mean
+        if type(module) is nn.ReLU and is_fusible and not module._forward_hooks:
             setattr(module, _TAP, tap)
             module.__class__ = TappedReLU
             self._fused.append(module)
@@ -196,13 +247,26 @@ class Capture:
         self._fused, self._handles = [], []
         self.is_closed = True
 
-    def means(self) -> dict[str, Tensor]:
-        """Return the means of the last forward; the second call of ``relu`` is ``relu_1``.
+    @contextmanager
+    def without_grad(self) -> Iterator[None]:
+        """Keep outputs under ``torch.no_grad`` too, and nothing of them afterwards."""
+        for tap in self.taps:
+            tap.keeps_without_grad = True
+        try:
+            yield
+        finally:
+            for tap in self.taps:
+                tap.keeps_without_grad = False
+                tap.reset()
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return what is kept of the last forward; the second call of ``relu`` is ``relu_1``.
 
         Raises
         ------
         RuntimeError
-            If it is closed, or nothing was captured, or only a part because of ``torch.no_grad``.
+            If it is closed, or nothing was captured, or only a part because of ``torch.no_grad``,
+            or an output has changed since.
         """
         if self.is_closed:
             raise RuntimeError("the regularizer is closed: attach a new one")
@@ -210,8 +274,9 @@ class Capture:
         found: dict[str, Tensor] = {}
         taken = {tap.name for tap in self.taps}
         for tap in self.taps:
-            for call, mean in enumerate(tap.means):
-                found[_call_name(tap.name, call, taken)] = mean
+            tap.refuse_changed()
+            for call, kept in enumerate(tap.kept):
+                found[_call_name(tap.name, call, taken)] = kept
         if not found:
             raise RuntimeError(
                 "no activation was captured: call the model before the regularizer, with gradients "

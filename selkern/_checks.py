@@ -17,8 +17,8 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LABELS = (torch.int64, torch.int32)
 
 
-def activation(name: str, x: Any) -> None:
-    """Refuse anything but a dense floating tensor ``[N, C]`` to ``[N, C, D, H, W]``."""
+def floating(name: str, x: Any) -> None:
+    """Refuse anything but a dense floating tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if x.dtype not in _FLOATING:
@@ -27,6 +27,11 @@ def activation(name: str, x: Any) -> None:
         )
     if x.layout != torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {x.layout}")
+
+
+def activation(name: str, x: Any) -> None:
+    """Refuse anything but a dense floating tensor ``[N, C]`` to ``[N, C, D, H, W]``."""
+    floating(name, x)
     if not 2 <= x.dim() <= 5:
         raise ValueError(f"{name} must have 2 to 5 axes, [N, C, ...], got shape {tuple(x.shape)}")
 
@@ -103,15 +108,17 @@ def counts(value: Any, means: Tensor) -> None:
     same_device("counts", value, means.device)
 
 
-def same_device(name: str, x: Tensor, device: torch.device) -> None:
+def same_device(
+    name: str, x: Tensor, device: torch.device, others: str = "the activations"
+) -> None:
     """Refuse a tensor that lies on another device than the rest of the call."""
     if x.device != device:
-        raise ValueError(f"{name} must be on {device} like the activations, got {x.device}")
+        raise ValueError(f"{name} must be on {device} like {others}, got {x.device}")
 
 
 def layers(activations: Any, unit_dim: Any) -> tuple[list[Tensor], list[int]]:
     """Return the layers of ``activations`` and the unit axis of each, all checked."""
-    names, tensors = _named_layers(activations)
+    names, tensors = named_layers(activations)
     for name, x in zip(names, tensors):
         activation(name, x)
         if x.shape[0] != tensors[0].shape[0]:
@@ -139,7 +146,8 @@ def layers(activations: Any, unit_dim: Any) -> tuple[list[Tensor], list[int]]:
     return tensors, axes
 
 
-def _named_layers(activations: Any) -> tuple[list[str], list[Tensor]]:
+def named_layers(activations: Any) -> tuple[list[str], list[Tensor]]:
+    """Return how messages name each of the tensors, and the tensors, not looked at yet."""
     if isinstance(activations, Tensor):
         return ["activations"], [activations]
     if isinstance(activations, Mapping):

@@ -112,6 +112,48 @@ def _(
     return maximum.new_empty((labels.shape[0], maximum.shape[0]), dtype=dtype)
 
 
+@register_fake("selkern::eigvalsh")
+def _(a: Tensor) -> Tensor:
+    return a.new_empty(a.shape[:2])
+
+
+@register_fake("selkern::eigh")
+def _(a: Tensor) -> tuple[Tensor, Tensor]:
+    return a.new_empty(a.shape[:2]), a.new_empty(a.shape)
+
+
+@register_fake("selkern::center")
+def _(x: Tensor, scale: float) -> Tensor:
+    return x.new_empty(x.shape, dtype=result_dtype(x.dtype))
+
+
+@register_fake("selkern::power_law_penalty")
+def _(
+    spectrum: Tensor, kappa: Tensor | None, exponent: float, anchor: int, width: int
+) -> tuple[Tensor, Tensor]:
+    return spectrum.new_empty(spectrum.shape[:1]), spectrum.new_empty(spectrum.shape)
+
+
+@register_fake("selkern::basis_spectrum")
+def _(projected: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    spectrum = projected.new_empty((projected.shape[0], projected.shape[2]))
+    return spectrum, torch.empty_like(spectrum, dtype=torch.int64)
+
+
+@register_fake("selkern::basis_penalty")
+def _(
+    projected: Tensor,
+    kappa: Tensor | None,
+    scale: float,
+    exponent: float,
+    anchor: int,
+    width: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    spectrum = projected.new_empty((projected.shape[0], projected.shape[2]))
+    order = torch.empty_like(spectrum, dtype=torch.int64)
+    return projected.new_empty(projected.shape[:1]), spectrum, order, torch.empty_like(spectrum)
+
+
 def _fold(x: Tensor, batch_dim: int | None, batch_size: int) -> Tensor:
     """Merge the batch axis into the samples, which spatial operators treat one by one."""
     batched = x.expand(batch_size, *x.shape) if batch_dim is None else x.movedim(batch_dim, 0)
@@ -148,6 +190,35 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, i
     ]
     grad_x = _ops.relu_with_mean_backward(*folded)
     return _unfold(grad_x, info.batch_size, _samples(args[2], in_dims[2])), 0
+
+
+def _folding(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Merge the batch axis into the first one, which every argument and every result has."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        folded = [
+            _fold(value, dim, info.batch_size) if isinstance(value, Tensor) else value
+            for value, dim in zip(args, in_dims)
+        ]
+        samples = _samples(args[0], in_dims[0])
+        results = op(*folded)
+        if isinstance(results, Tensor):
+            return _unfold(results, info.batch_size, samples), 0
+        unfolded = tuple(_unfold(result, info.batch_size, samples) for result in results)
+        return unfolded, (0,) * len(unfolded)
+
+    return rule
+
+
+for _name in (
+    "eigvalsh",
+    "eigh",
+    "center",
+    "power_law_penalty",
+    "basis_spectrum",
+    "basis_penalty",
+):
+    register_vmap(f"selkern::{_name}", _folding(getattr(_ops, _name)))
 
 
 def _select(value: Any, batch_dim: Any, index: int) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selkern._layout import Map, result_dtype, units_second
+from selkern._numerics import quick_to_apply
 
 _ops = torch.ops.selkern
 
@@ -28,6 +29,7 @@ def _weighted(rows: Tensor, weights: Tensor) -> Tensor:
     return torch.where(weights > 0, rows * weights, 0.0)
 
 
+@quick_to_apply
 class _ClassMeans(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -58,6 +60,7 @@ class _ClassMeans(torch.autograd.Function):
         return grad_x, None, None, None
 
 
+@quick_to_apply
 class _Selectivity(torch.autograd.Function):
     """Selectivity of all layers at once.
 

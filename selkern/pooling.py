@@ -9,10 +9,12 @@ from torch import Tensor
 
 from selkern import _checks, _library, reference
 from selkern._layout import Map, units_back, units_second
+from selkern._numerics import quick_to_apply
 
 _ops = torch.ops.selkern
 
 
+@quick_to_apply
 class _SpatialMean(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -29,6 +31,7 @@ class _SpatialMean(torch.autograd.Function):
         return ctx.map.filled(grad / ctx.map.positions), None
 
 
+@quick_to_apply
 class _ReluWithMean(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -47,6 +50,7 @@ class _ReluWithMean(torch.autograd.Function):
         return _relu_with_mean_backward(grad_y, grad_mean, y)
 
 
+@quick_to_apply
 class _ReluWithMeanInPlace(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.func import grad, jacrev, vmap
 
 import selkern
 from selkern import reference
@@ -350,4 +351,31 @@ OPERATORS: dict[str, Callable[[object, Tensor, Tensor, int], Tensor]] = {
     "mean_selectivity": lambda module, x, labels, k: module.mean_selectivity(
         {"maps": x, "rows": x[:, 1:, ..., 0].square().flatten(2).sum(2)}, labels, k
     ),
+}
+
+
+# ------------------------------------------------------------------- transforms of such functions
+
+
+def _slope(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: grad(function)(x).square().sum()
+
+
+def _vmapped_sum(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: vmap(function)(x).sum()
+
+
+# Each turns a function of maps [N, C, H, W] into one of a batch [B, N, C, H, W].
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]] = {
+    "grad": lambda f: lambda x: grad(f)(x[0]),
+    "grad_of_grad": lambda f: lambda x: grad(_slope(f))(x[0]),
+    "vmap": vmap,
+    "vmap_over_last": lambda f: lambda x: vmap(f, in_dims=-1)(x.movedim(0, -1)),
+    "vmap_of_vmap": lambda f: lambda x: vmap(vmap(f))(torch.stack([x, 2 * x])),
+    "vmap_of_grad": lambda f: vmap(grad(f)),
+    "vmap_of_grad_of_grad": lambda f: vmap(grad(_slope(f))),
+    "grad_of_vmap": lambda f: grad(_vmapped_sum(f)),
+    "grad_of_grad_of_vmap": lambda f: grad(_slope(_vmapped_sum(f))),
+    "jacrev": lambda f: lambda x: jacrev(f)(x[0]),
+    "jacrev_of_grad": lambda f: lambda x: jacrev(grad(f))(x[0]),
 }

@@ -10,7 +10,9 @@ import torch._inductor.config
 from emulator import OPERATOR_MODULES, Runtime, load, load_operators, operators_runtime
 from networks import NUM_CLASSES, Network
 
-from selkern import _C
+from selkern import _C, _crossover
+
+SHARED_MEMORY_OF_H200 = 227 * 1024
 
 CAPABILITIES = _C.supported_cpu_capabilities()
 
@@ -47,6 +49,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     operators = load_operators()
     for module in OPERATOR_MODULES:
         monkeypatch.setattr(module, "_ops", operators)
+    monkeypatch.setattr(_crossover, "shared_memory", lambda device: SHARED_MEMORY_OF_H200)
     runtime = operators_runtime()
     runtime.reset()
     return runtime

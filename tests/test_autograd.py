@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from cases import LABELS, LAYOUTS, NUM_CLASSES, OPERATORS, SPARSE_LABELS, uniform
+from cases import LABELS, LAYOUTS, NUM_CLASSES, OPERATORS, SPARSE_LABELS, TRANSFORMS, uniform
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
@@ -113,30 +113,6 @@ def test_second_derivatives_arrive_through_a_network() -> None:
 
 def _loss(operator: Operator, module: object, labels: Tensor, x: Tensor) -> Tensor:
     return operator(module, x, labels, NUM_CLASSES).sin().sum()
-
-
-def _slope(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: grad(function)(x).square().sum()
-
-
-def _vmapped_sum(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: vmap(function)(x).sum()
-
-
-# Each turns a function of maps [N, C, H, W] into one of a batch [B, N, C, H, W].
-TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]] = {
-    "grad": lambda f: lambda x: grad(f)(x[0]),
-    "grad_of_grad": lambda f: lambda x: grad(_slope(f))(x[0]),
-    "vmap": vmap,
-    "vmap_over_last": lambda f: lambda x: vmap(f, in_dims=-1)(x.movedim(0, -1)),
-    "vmap_of_vmap": lambda f: lambda x: vmap(vmap(f))(torch.stack([x, 2 * x])),
-    "vmap_of_grad": lambda f: vmap(grad(f)),
-    "vmap_of_grad_of_grad": lambda f: vmap(grad(_slope(f))),
-    "grad_of_vmap": lambda f: grad(_vmapped_sum(f)),
-    "grad_of_grad_of_vmap": lambda f: grad(_slope(_vmapped_sum(f))),
-    "jacrev": lambda f: lambda x: jacrev(f)(x[0]),
-    "jacrev_of_grad": lambda f: lambda x: jacrev(grad(f))(x[0]),
-}
 
 
 @every_operator

@@ -124,7 +124,7 @@ def test_graphs_of_earlier_forwards_are_freed(network, batch):
     with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0):
         first = network(x)
         node = weakref.ref(first.grad_fn.next_functions[1][0])
-        captured = weakref.ref(network.relu._selkern_tap.means[0])
+        captured = weakref.ref(network.relu._selkern_tap.kept[0])
         del first
         with torch.no_grad():
             network(x)

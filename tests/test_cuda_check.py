@@ -151,6 +151,8 @@ class TestRules:
             ("class_means_kernel<float, 4>", 4, 0),
             ("class_means_kernel<float, 1>", 0, 0),
             ("class_means_backward_kernel<float, 4>", 0, 1),
+            ("center_kernel<__half>", 8, 4),
+            ("basis_spectrum_kernel<double>", 4, 0),
             ("class_order_kernel", 0, 0),
         ],
     )
@@ -170,6 +172,7 @@ class TestRules:
         named = ["spatial_mean_kernel<float, 1>", "spatial_mean_kernel<double, 1>"]
         named += ["relu_with_mean_kernel<float>", "relu_with_mean_backward_kernel<float>"]
         named += ["class_means_kernel<float, 4>", "class_means_backward_kernel<float, 4>"]
+        named += ["center_kernel<float>", "basis_spectrum_kernel<float>"]
         kernels = [Kernel(name, ()) for name in named]
         assert not list(check_cuda.missing_kernels(kernels))
         assert len(list(check_cuda.missing_kernels(kernels[1:]))) == 1

@@ -16,11 +16,14 @@ import simt_build
 import torch
 from cases import DTYPES, LABELS, all_results, assert_same_bits, case_name, normal
 from emulator import Runtime
+from spectrum_probe import spectrum_results
 from torch import Tensor
 
 import selkern
 
 SOURCES = Path(__file__).parents[1] / "csrc" / "cuda"
+# Instead of the headers of the same name in SOURCES.
+EMULATED_SOURCES = Path(__file__).parent / "simt" / "include" / "cuda"
 RACE_PROBE = Path(__file__).parent / "simt" / "race_probe.py"
 ORDERS = [("forward", 0), ("reversed", 0), *(("random", seed) for seed in range(40))]
 # Each way that a kernel deals out its work, with as few threads as it takes.
@@ -49,7 +52,9 @@ def probe(dtype: torch.dtype) -> list[Tensor]:
     mean = selkern.pooling._ops.relu_with_mean_(in_place)
     rows, classes = normal((290, 3), dtype), torch.arange(290).flip(0)
     many_classes = selkern.class_means(rows, classes, 290)
-    return [*results, in_place, mean, *many_classes, *results_of_layers(dtype, 3)]
+    of_layers = results_of_layers(dtype, 3)
+    of_spectra = spectrum_results(selkern.pooling._ops, dtype)
+    return [*results, in_place, mean, *many_classes, *of_layers, *of_spectra]
 
 
 def compiled_kernels() -> set[str]:
@@ -88,8 +93,9 @@ def barriers_in_the_sources() -> set[str]:
     return {
         f"csrc/cuda/{path.name}:{number}"
         for path in SOURCES.glob("*.cu*")
+        if not (EMULATED_SOURCES / path.name).exists()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(r"__sync(threads|warp)\w*\(", line)
+        if re.search(r"\b(__sync(threads|warp)\w*|team_barrier<\w+>)\(", line)
     }
 
 

@@ -33,6 +33,9 @@ STREAMING = {
     r"relu_with_mean_backward_kernel\b": {"load": 3 * 4 * 2, "store": 3 * 4},
     r"class_means_kernel<[^,]+, (?!1\b)": {"load": 4},
     r"class_means_backward_kernel<[^,]+, (?!1\b)": {"store": 1},
+    # Twice over the samples.
+    r"center_kernel\b": {"load": 2 * 4, "store": 4},
+    r"basis_spectrum_kernel\b": {"load": 4},
 }
 WIDE = {"load": re.compile(r"LDG(STS)?\..*\b128\b"), "store": re.compile(r"STG\..*\b128\b")}
 

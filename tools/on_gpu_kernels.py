@@ -6,6 +6,7 @@ Inputs are made on the CPU and results compared there, so that few other kernels
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -82,6 +83,30 @@ def many_classes(dtype: torch.dtype, device: torch.device) -> Results:
     return [means.detach(), counts, gradient]
 
 
+def spectra(dtype: torch.dtype, device: torch.device) -> Results:
+    generator = torch.Generator().manual_seed(2)
+    operators = selkern.pooling._ops
+    x = torch.randn(3, 150, 140, generator=generator, dtype=torch.float64)
+    results = [operators.center(x.to(dtype).to(device), 0.5)]
+    # Rows that are not aligned.
+    results.append(operators.center(x.to(dtype).to(device)[:, ::2, 1:], 0.5))
+    if dtype in (torch.float16, torch.bfloat16):
+        return results
+    projected = x.to(dtype).to(device)
+    for shape in [(3, 150, 140), (3, 20, 9), (1, 1, 33_000)]:
+        part = projected.flatten()[: math.prod(shape)].view(shape)
+        variances = operators.basis_spectrum(part, 0.5)[0]
+        results += [variances, *operators.basis_penalty(part, None, 0.5, 1.0, 3, 140)]
+        results += operators.power_law_penalty(variances, None, 1.5, 3, 140)
+    for size in (1, 7, 32, 33, 100):
+        matrices = (x[:, :size, :size] + x[:, :size, :size].mT).to(dtype).to(device)
+        values, vectors = operators.eigh(matrices)
+        # Vectors may differ by their signs.
+        results += [operators.eigvalsh(matrices), values]
+        results.append((vectors * values.unsqueeze(-2)).cpu() @ vectors.cpu().mT)
+    return results
+
+
 def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
     generator = torch.Generator().manual_seed(0)
     for dtype in DTYPES:
@@ -97,6 +122,7 @@ def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
                     dtype,
                     lambda d, x=x, labels=labels: selectivity(x, labels, d),
                 )
+        yield f"spectra {dtype}", dtype, lambda d, dtype=dtype: spectra(dtype, d)
         yield f"many classes {dtype}", dtype, lambda d, dtype=dtype: many_classes(dtype, d)
         for layers in (40, 230):
             yield (

@@ -9,7 +9,7 @@ import torch
 
 from ..compare import Comparison, Quartiles
 from ..work import IN_A_GRAPH, Outcome, Target, Work, contender
-from . import relu_stack, selectivity
+from . import relu_stack, selectivity, spectrum_cuda
 from .class_means import ClassMeans, class_means_targets
 from .copying import WithCopy
 from .relu_stack import ReLUStack
@@ -103,6 +103,9 @@ class CudaClassMeans70000(_CudaClassMeans):
 
 _FIRST: tuple[type[Work], ...] = (
     *streaming_works(MAIN_SHAPES[:1]),
+    *spectrum_cuda.SPECTRA,
+    *spectrum_cuda.SOLVERS,
+    *spectrum_cuda.FROZEN_BASIS,
     ResNet18Step,
     CudaReLUStack,
     CudaMeanSelectivity,
@@ -111,6 +114,8 @@ _FIRST: tuple[type[Work], ...] = (
     CudaClassMeans70000,
     *streaming_works(MAIN_SHAPES[1:2]),
     ResNet18StepContiguous,
+    *spectrum_cuda.STEPS,
+    *spectrum_cuda.MORE_SOLVERS,
 )
 _MORE: tuple[type[Work], ...] = tuple(streaming_works((*MAIN_SHAPES[2:], *other_shapes())))
 
@@ -123,5 +128,11 @@ CUDA_HEADLINES = (
     "relu_with_mean_256x56x56_bfloat16_channels_last",
     "class_means_1000",
     "resnet18_step_channels_last",
+    "eigenspectrum_128x2000",
+    "eigenspectrum_256x128x32",
+    "eigvalsh_256x32x32",
+    "eigh_256x128x128",
+    "frozen_basis_3500x2000",
+    "mlp_step",
 )
 """Names of the works that the README shows."""

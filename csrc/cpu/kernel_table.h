@@ -1,6 +1,8 @@
 // Included once by each kernels_<instruction set>.cpp.
+#include "cpu/linalg_kernels.h"
 #include "cpu/pooling_kernels.h"
 #include "cpu/selectivity_kernels.h"
+#include "cpu/spectrum_kernels.h"
 
 #define SELKERN_STRINGIZE_EXPANDED(name) #name
 #define SELKERN_STRINGIZE(name) SELKERN_STRINGIZE_EXPANDED(name)
@@ -8,8 +10,21 @@
 namespace selkern::cpu::SELKERN_ISA {
 
 extern const Kernels table = {
-    SELKERN_STRINGIZE(SELKERN_ISA), spatial_mean, relu_with_mean_backward, class_means,
-    class_means_backward,           selectivity,  selectivity_backward,
+    SELKERN_STRINGIZE(SELKERN_ISA),
+    SELKERN_VECTOR_BYTES,
+    spatial_mean,
+    relu_with_mean_backward,
+    class_means,
+    class_means_backward,
+    selectivity,
+    selectivity_backward,
+    center,
+    power_law_penalty,
+    basis_variances,
+    basis_spectrum,
+    eigenvalues,
+    eigenvectors,
+    unit_columns,
 };
 
 }  // namespace selkern::cpu::SELKERN_ISA

@@ -5,6 +5,8 @@
 #include "common/dtype.h"
 #include "common/map_layout.h"
 #include "common/pooling.h"
+#include "common/spectrum.h"
+#include "cpu/eigensolver_work.h"
 
 // Kernel parameters and the table of entry points, one table per instruction set. Every kernel
 // works on items [begin, end) of its range, and an item's result does not depend on the split.
@@ -72,6 +74,7 @@ struct SelectivityBackwardParams {
 
 struct Kernels {
   const char* name;
+  int64_t vector_bytes;
   // Item of the first two: one map of one sample (planar), or one block of units of one sample
   // (channels-last).
   void (*spatial_mean)(const SpatialMeanParams&, int64_t begin, int64_t end);
@@ -80,6 +83,19 @@ struct Kernels {
   void (*class_means_backward)(const ClassMeansBackwardParams&, int64_t begin, int64_t end);
   void (*selectivity)(const SelectivityParams&, int64_t begin, int64_t end);
   void (*selectivity_backward)(const SelectivityBackwardParams&, int64_t begin, int64_t end);
+  // Item: a block of columns of one matrix.
+  void (*center)(const CenterParams&, int64_t begin, int64_t end);
+  // Item: a spectrum.
+  void (*power_law_penalty)(const PowerLawPenaltyParams&, int64_t begin, int64_t end);
+  // Item: a block of columns of one matrix; then, once their variances are there, a matrix.
+  void (*basis_variances)(const BasisSpectrumParams&, int64_t begin, int64_t end);
+  void (*basis_spectrum)(const BasisSpectrumParams&, int64_t begin, int64_t end);
+  // Item: a group of matrices, as many as a vector has lanes.
+  void (*eigenvalues)(const EigensolverWork&, int64_t begin, int64_t end);
+  // Item: a block of rows of the eigenvectors of a group, whose eigenvalues come first.
+  void (*eigenvectors)(const EigensolverWork&, int64_t begin, int64_t end);
+  // Item: a matrix, whose eigenvectors become of length 1.
+  void (*unit_columns)(const EigensolverWork&, int64_t begin, int64_t end);
 };
 
 #if defined(__x86_64__)
@@ -97,6 +113,13 @@ extern const Kernels table;
 // Channels-last maps are summed in blocks of this many units, so that the sums stay in the
 // first-level cache.
 constexpr int64_t channels_last_block = 1024;
+
+// Columns that are summed over the samples together.
+constexpr int64_t block_columns = 256;
+
+inline int64_t column_blocks(int64_t columns) {
+  return (columns + block_columns - 1) / block_columns;
+}
 
 inline int64_t map_items(const MapLayout& layout) {
   if (!layout.channels_last) return layout.samples * layout.units;

@@ -7,6 +7,7 @@
 #include "common/selectivity_index.h"
 #include "cuda/class_order.cuh"
 #include "cuda/class_runs.cuh"
+#include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/layer_search.cuh"
 #include "cuda/numeric.cuh"
@@ -63,22 +64,6 @@ __device__ __forceinline__ Out warp_mean(const Out* values, int64_t count) {
   return sum.value() / Out(count);
 }
 
-// Whether this block is the last of the launch to get here; it then sees what the others wrote.
-__device__ __forceinline__ bool is_last_block(unsigned* blocks_done) {
-  struct IsLast;
-  bool* is_last = static_shared<IsLast, bool, 1>();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    *is_last = atomicAdd(blocks_done, 1u) == gridDim.x - 1;
-    __threadfence();
-    // Ready for another launch.
-    if (*is_last) atomicExch(blocks_done, 0u);
-  }
-  __syncthreads();
-  return *is_last;
-}
-
 template <typename Out, int capacity>
 __device__ __forceinline__ void mean_over_layers(const SelectivityParams<Out, capacity>& params) {
   const int warp = int(threadIdx.x) / warpSize;
@@ -129,7 +114,9 @@ __global__ __launch_bounds__(block_threads) void selectivity_kernel(
     store_index(params.results, layer.first_unit + unit, extremes, *params.order.has_invalid != 0,
                 params.eps, Out(params.order.scale));
   }
-  if (is_last_block(params.order.blocks_done)) mean_over_layers(params);
+  struct IsLast;
+  bool* const is_last = static_shared<IsLast, bool, 1>();
+  if (is_last_block(params.order.blocks_done, gridDim.x, is_last)) mean_over_layers(params);
 }
 
 template <typename Out, int capacity>

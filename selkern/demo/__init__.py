@@ -1,1 +1,1 @@
-"""Train a network on real digits with the selectivity regularizer: ``python -m selkern demo``."""
+"""Networks trained on real digits with the regularizers: ``python -m selkern demo``."""

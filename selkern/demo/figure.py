@@ -1,48 +1,18 @@
-"""The figure: selectivity of every layer at every alpha."""
+"""Figures that need no display."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from selkern.demo.report import alpha_text
+__all__ = ["STYLES", "new_figure"]
 
-__all__ = ["draw_selectivity"]
-
-# Distinguishable with the common colour deficiencies, and by marker in grey.
 STYLES = (("#0072b2", "v"), ("#555555", "o"), ("#d55e00", "^"))
+"""Colours and markers: distinguishable with the common colour deficiencies, and in grey."""
 
 
-def draw_selectivity(index: Mapping[float, Mapping[str, float]], path: Path) -> None:
-    """Draw the selectivity index of each layer, a line for every alpha.
-
-    Parameters
-    ----------
-    index : mapping
-        Selectivity index by alpha and layer name.
-    path : Path
-        Where to write the picture.
-    """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    # The canvas draws into memory, so no display is needed.
+def new_figure(width: float, height: float) -> Figure:
+    """A figure that is drawn into memory."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for position, (alpha, layers) in enumerate(index.items()):
-        colour, marker = STYLES[position % len(STYLES)]
-        axes.plot(
-            list(layers),
-            list(layers.values()),
-            color=colour,
-            marker=marker,
-            label=f"alpha = {alpha_text(alpha)}",
-        )
-    axes.set_xlabel("layer")
-    axes.set_ylabel("class selectivity index, mean over units")
-    axes.set_ylim(0, 1)
-    axes.set_title("Digits, whole test set")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure

@@ -1,52 +1,19 @@
-"""Time of a training step: plain, with selkern, and with plain PyTorch's regularizer."""
+"""Times of training steps."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from torch import nn
+from selkern._benchmarks.compare import Quartiles
 
-import selkern
-from selkern._benchmarks.compare import interleave
-from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.train import Recipe, make_optimizer, train_step
-
-__all__ = ["STEPS", "time_steps"]
-
-STEPS: dict[str, str | None] = {
-    "plain": None,
-    "with selkern": "selkern",
-    "with PyTorch": "reference",
-}
-"""Backend of the regularizer in each kind of step."""
+__all__ = ["milliseconds", "milliseconds_text"]
 
 
-def time_steps(
-    model: nn.Module, alpha: float, batch: Images, recipe: Recipe, rounds: int
-) -> dict[str, dict[str, float]]:
-    """Median and quartiles of each kind of step in milliseconds, taken in turn.
-
-    Every kind trains a copy of the network further on the same batch.
-    """
-    steps = {
-        name: _make_step(copy.deepcopy(model), alpha, batch, recipe, backend)
-        for name, backend in STEPS.items()
-    }
-    comparison = interleave(steps, rounds=rounds)
-    return {
-        name: {key: 1e3 * value for key, value in comparison.time(name).as_dict().items()}
-        for name in steps
-    }
+def milliseconds(quartiles: Quartiles) -> dict[str, float]:
+    """Median and quartiles in milliseconds, from seconds."""
+    return {key: 1e3 * value for key, value in quartiles.as_dict().items()}
 
 
-def _make_step(
-    model: nn.Module, alpha: float, batch: Images, recipe: Recipe, backend: str | None
-) -> Callable[[], object]:
-    optimizer = make_optimizer(model, recipe)
-    regularizer = None
-    if backend is not None:
-        regularizer = selkern.SelectivityRegularizer(
-            model, NUM_CLASSES, alpha=alpha, backend=backend
-        )
-    return lambda: train_step(model, optimizer, batch, regularizer)
+def milliseconds_text(values: Mapping[str, float]) -> str:
+    """A median with its quartiles."""
+    return f"{values['median']:.2f} [{values['lower']:.2f}, {values['upper']:.2f}]"

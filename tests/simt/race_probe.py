@@ -11,7 +11,8 @@ from emulator import OPERATOR_MODULES, load_operators, operators_runtime
 import selkern
 
 sys.path.append(str(Path(__file__).parents[1]))
-from cases import all_results, normal
+from cases import all_results, normal, result_dtype
+from spectrum_probe import spectrum_results
 
 SHAPES = [
     ((1, 40, 3, 3), "contiguous"),
@@ -32,6 +33,8 @@ def main(dtype: torch.dtype) -> None:
     labels = torch.tensor([0, 1, 0, 2])
     torch.autograd.grad(selkern.mean_selectivity(layers, labels, 3), layers)
     operators.relu_with_mean_(normal((1, 5, 3, 3), dtype))
+    for each in {dtype, result_dtype(dtype)}:
+        spectrum_results(operators, each)
     print("\n".join(operators_runtime().kernels()))
 
 

@@ -10,19 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import selkern
+from selkern.demo.agreement import accepted
 from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.model import DigitsNet
-from selkern.demo.outputs import ReLUOutputs
+from selkern.demo.outputs import LayerOutputs, layers_of_kind
+from selkern.demo.selectivity.model import DigitsNet
 
-__all__ = ["LossesDisagree", "Recipe", "Training", "make_optimizer", "train", "train_step"]
+__all__ = ["Recipe", "Training", "make_optimizer", "train", "train_step"]
 
 Regularizer = Callable[[Tensor], Tensor]
 
 TOLERANCE = 1e-5
-
-
-class LossesDisagree(RuntimeError):
-    """The fused regularizer and plain PyTorch differ on the same activations."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def train(
     loss = float("nan")
     with (
         selkern.SelectivityRegularizer(model, NUM_CLASSES, alpha=alpha) as regularizer,
-        ReLUOutputs(model) as outputs,
+        LayerOutputs(layers_of_kind(model, nn.ReLU)) as outputs,
     ):
         step = 0
         for _ in range(recipe.epochs):
@@ -92,7 +89,8 @@ def train(
                 terms = train_step(model, optimizer, batch, regularizer)
                 if outputs.recording:
                     difference = _difference(terms[1], regularizer, outputs.maps, batch.labels)
-                    differences.append(_accepted(difference, alpha, step))
+                    where = f"alpha = {alpha:g}, step {step}"
+                    differences.append(accepted(difference, TOLERANCE, where))
                 loss = float(sum(terms))
                 after_step(loss)
                 step += 1
@@ -133,13 +131,3 @@ def _difference(
     fused = torch.stack(list(regularizer.index.values())).mean()
     of_term = abs(float(term + regularizer.alpha * index))
     return max(of_term, abs(float(fused - index)))
-
-
-def _accepted(difference: float, alpha: float, step: int) -> float:
-    # Written so that a NaN is refused too.
-    if not difference <= TOLERANCE:
-        raise LossesDisagree(
-            f"alpha = {alpha:g}, step {step}: the fused regularizer and plain PyTorch differ by "
-            f"{difference:.1e} on the same activations, expected at most {TOLERANCE:.0e}"
-        )
-    return difference

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from selkern._benchmarks.tables import print_table
-from selkern.demo.evaluate import Evaluation
-from selkern.demo.timing import STEPS
-from selkern.demo.train import Training
+from selkern.demo.selectivity.evaluate import Evaluation
+from selkern.demo.selectivity.timing import STEPS
+from selkern.demo.selectivity.train import Training
+from selkern.demo.timing import milliseconds_text
 
 __all__ = ["Result", "alpha_text", "as_data", "conclusion", "print_results", "rises_with_alpha"]
 
@@ -46,7 +47,7 @@ def print_results(results: Sequence[Result]) -> None:
         ["SI, mean over layers", *(f"{r.evaluation.overall_index:.3f}" for r in results)],
         ["dead units", *(f"{r.evaluation.dead_units} of {r.evaluation.units}" for r in results)],
         *(
-            [f"step {name}, ms", *(_quartiles(r.step_milliseconds[name]) for r in results)]
+            [f"step {name}, ms", *(milliseconds_text(r.step_milliseconds[name]) for r in results)]
             for name in STEPS
         ),
         ["largest loss difference", *(f"{r.training.largest_difference:.1e}" for r in results)],
@@ -102,7 +103,3 @@ def _as_data(result: Result) -> dict[str, Any]:
 
 def _by_alpha(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda result: result.alpha)
-
-
-def _quartiles(values: dict[str, float]) -> str:
-    return f"{values['median']:.2f} [{values['lower']:.2f}, {values['upper']:.2f}]"

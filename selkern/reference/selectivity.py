@@ -1,8 +1,4 @@
-"""Every operator of the package in plain PyTorch.
-
-The functions here have the names, arguments and results of the public ones. They define the
-operators, and are what benchmarks and tests compare with.
-"""
+"""Class means and the class selectivity index."""
 
 from __future__ import annotations
 
@@ -12,74 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = [
-    "class_means",
-    "mean_selectivity",
-    "relu_with_mean",
-    "selectivity_index",
-    "selectivity_index_from_means",
-    "spatial_mean",
-]
-
-
-def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
-    r"""Average every feature map over its positions.
-
-    .. math:: m_{nc} = \frac{1}{L} \sum_{p=1}^{L} x_{ncp}
-
-    Parameters
-    ----------
-    x : Tensor
-        Activations, samples first, with two to five dimensions.
-    unit_dim : int, default 1
-        Axis of the units. Every other axis but the first is averaged over.
-
-    Returns
-    -------
-    Tensor
-        Means of shape ``[N, C]``: float64 for float64 input, else float32.
-
-    Examples
-    --------
-    >>> spatial_mean(torch.tensor([[[1.0, 3.0], [0.0, 4.0]]]))
-    tensor([[2., 2.]])
-    """
-    unit_axis = unit_dim % x.ndim
-    positions = [axis for axis in range(1, x.ndim) if axis != unit_axis]
-    if not positions:
-        return x.to(_result_dtype(x))
-    return x.mean(positions, dtype=_result_dtype(x))
-
-
-def relu_with_mean(x: Tensor, *, unit_dim: int = 1) -> tuple[Tensor, Tensor]:
-    r"""Apply ReLU and average every resulting feature map over its positions.
-
-    .. math::
-
-        y = \max(x, 0), \qquad m_{nc} = \frac{1}{L} \sum_{p=1}^{L} y_{ncp}
-
-    Parameters
-    ----------
-    x : Tensor
-        Pre-activations, samples first, with two to five dimensions.
-    unit_dim : int, default 1
-        Axis of the units.
-
-    Returns
-    -------
-    y : Tensor
-        ``relu(x)``, with the shape and the dtype of `x`.
-    m : Tensor
-        ``spatial_mean(y)``, of shape ``[N, C]``.
-
-    Examples
-    --------
-    >>> y, m = relu_with_mean(torch.tensor([[[-1.0, 3.0], [0.0, 4.0]]]))
-    >>> m
-    tensor([[1.5000, 2.0000]])
-    """
-    y = torch.relu(x)
-    return y, spatial_mean(y, unit_dim=unit_dim)
+from selkern._layout import result_dtype
+from selkern.reference.pooling import spatial_mean
 
 
 def class_means(
@@ -236,7 +166,7 @@ def selectivity_index_from_means(
     >>> selectivity_index_from_means(means, eps=0.0)
     tensor([0.5000, 0.0000])
     """
-    means = means.to(_result_dtype(means))
+    means = means.to(result_dtype(means.dtype))
     if counts is None:
         return _selectivity_index(means, None, eps)
     present = counts > 0
@@ -337,10 +267,6 @@ def _layers_with_axes(
     return list(zip(layers, axes, strict=True))
 
 
-def _result_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def _invalid(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     outside = (labels < 0) | (labels >= num_classes)
     return outside & (labels != ignore_index)
@@ -380,7 +306,7 @@ def _(
 
 def _selectivity_index(means: Tensor, present: Tensor | None, eps: float) -> Tensor:
     """Index of every unit; the rows of absent classes must be zero."""
-    means = means.to(_result_dtype(means))
+    means = means.to(result_dtype(means.dtype))
     candidates = means
     classes = means.new_full((), means.shape[0])
     if present is not None:

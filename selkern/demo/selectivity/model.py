@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DigitsNet", "relu_layers"]
+__all__ = ["DigitsNet"]
 
 WIDTHS = (32, 32, 64, 64, 128)
 POOLED_BEFORE = (2, 4)
@@ -36,8 +36,3 @@ class DigitsNet(nn.Module):
                 x = layer(x)
         logits: Tensor = self.classifier(torch.mean(x, (2, 3)))
         return logits
-
-
-def relu_layers(model: nn.Module) -> dict[str, nn.ReLU]:
-    """Every ReLU of a model by its name."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)}

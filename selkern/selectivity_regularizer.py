@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterable
-from types import TracebackType
 
 from torch import Tensor, nn
 
 from selkern import _checks, reference
-from selkern._capture import Capture, find_layers
+from selkern._capture import Capture, MeanReader, find_layers
+from selkern._regularizer import Regularizer, check_backend, check_model, check_strength
 from selkern.pooling import spatial_mean
 from selkern.selectivity import selectivity_of_layers
 
-_BACKENDS = ("selkern", "reference")
 
-
-class SelectivityRegularizer:
+class SelectivityRegularizer(Regularizer):
     r"""Adds class selectivity to a training loss (Leavitt & Morcos, arXiv 2007.04440).
 
     .. math:: \mathrm{loss} = \mathrm{cross\ entropy} - \alpha \cdot \overline{\mathrm{SI}}
@@ -84,17 +80,11 @@ class SelectivityRegularizer:
         ignore_index: int = -100,
         backend: str = "selkern",
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        is_scalar = isinstance(alpha, Tensor) and alpha.dim() == 0
-        if isinstance(alpha, bool) or not (is_scalar or isinstance(alpha, numbers.Real)):
-            raise TypeError(f"alpha must be a real number, got {type(alpha).__name__}")
-        if not math.isfinite(alpha):
-            raise ValueError(f"alpha must be finite, got {alpha}")
+        check_model(model)
+        check_strength("alpha", alpha)
         if _checks.integer("unit_dim", unit_dim) == 0:
             raise ValueError("unit_dim must not be 0, the axis of the samples, got 0")
-        if backend not in _BACKENDS:
-            raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")
+        check_backend(backend)
         self.alpha = alpha
         self.num_classes = _checks.num_classes(num_classes)
         self.eps = _checks.epsilon(eps)
@@ -103,8 +93,10 @@ class SelectivityRegularizer:
         self._capture = Capture(
             model,
             find_layers(model, layers, (nn.ReLU,)),
-            _checks.integer("unit_dim", unit_dim),
-            spatial_mean if backend == "selkern" else reference.spatial_mean,
+            MeanReader(
+                _checks.integer("unit_dim", unit_dim),
+                spatial_mean if backend == "selkern" else reference.spatial_mean,
+            ),
         )
         self._index: dict[str, Tensor] = {}
 
@@ -128,7 +120,7 @@ class SelectivityRegularizer:
         TypeError, ValueError
             If ``labels`` does not fit the activations.
         """
-        means = self._capture.means()
+        means = self._capture.kept()
         of_layers = (
             selectivity_of_layers
             if self.backend == "selkern"
@@ -149,23 +141,6 @@ class SelectivityRegularizer:
     def index(self) -> dict[str, Tensor]:
         """Selectivity of each layer in the last call, detached 0-d tensors by layer name."""
         return self._index
-
-    def close(self) -> None:
-        """Detach from the model and put every layer back as it was."""
-        self._capture.close()
-
-    def __enter__(self) -> SelectivityRegularizer:
-        """Return the regularizer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Detach from the model."""
-        self.close()
 
 
 __all__ = ["SelectivityRegularizer"]

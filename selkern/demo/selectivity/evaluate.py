@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import selkern
 from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.outputs import ReLUOutputs
+from selkern.demo.outputs import LayerOutputs, layers_of_kind
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -59,7 +59,7 @@ def evaluate(model: nn.Module, images: Images) -> Evaluation:
     layers: dict[str, _ClassSums] = {}
     training = model.training
     model.eval()
-    with torch.no_grad(), ReLUOutputs(model) as outputs:
+    with torch.no_grad(), LayerOutputs(layers_of_kind(model, nn.ReLU)) as outputs:
         for batch in images.batches(BATCH_SIZE):
             correct += int((model(batch.images).argmax(1) == batch.labels).sum())
             for name, maps in outputs.maps.items():

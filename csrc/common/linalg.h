@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+// What the operators of this family ask of a device's kernels.
+namespace selkern {
+
+struct EigensolverParams {
+  DType dtype;           // of everything, float32 or float64
+  const void* matrices;  // [batch, size, size] contiguous; only the lower triangle is read
+  int64_t batch;
+  int64_t size;
+  void* eigenvalues;   // [batch, size] contiguous, ascending
+  void* eigenvectors;  // [batch, size, size] contiguous, in columns; null: not wanted
+};
+
+}  // namespace selkern

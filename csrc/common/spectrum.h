@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+// What the operators of this family ask of a device's kernels.
+namespace selkern {
+
+// centred = (x - mean over the samples) * scale
+struct CenterParams {
+  DType dtype;    // of x
+  const void* x;  // [matrices, samples, units], units adjacent
+  int64_t matrix_stride;
+  int64_t sample_stride;
+  int64_t matrices;
+  int64_t samples;
+  int64_t units;
+  double scale;   // a power of two
+  void* centred;  // [matrices, samples, units] contiguous, float64 for float64 x, else float32
+};
+
+// Ranks beyond the anchor are compared with kappa / rank^exponent.
+struct PowerLaw {
+  const void*
+      kappa;  // [spectra], in the dtype of the spectra, or null: from the anchor's eigenvalue
+  double exponent;
+  int64_t anchor;  // rank, counted from 1
+  int64_t width;   // what the sum over ranks is divided by
+};
+
+struct PowerLawPenaltyParams {
+  DType dtype;           // of everything, float32 or float64
+  const void* spectrum;  // [spectra, ranks] contiguous, largest first
+  int64_t spectra;
+  int64_t ranks;
+  PowerLaw law;
+  void* penalty;     // [spectra]
+  void* derivative;  // [spectra, ranks] contiguous
+};
+
+struct BasisSpectrumParams {
+  DType dtype;            // of everything, float32 or float64
+  const void* projected;  // [matrices, samples, columns] contiguous
+  int64_t matrices;
+  int64_t samples;
+  int64_t columns;
+  double scale;      // of the sums of squares
+  void* spectrum;    // [matrices, columns] contiguous, largest first
+  int64_t* order;    // [matrices, columns] contiguous, the column of each rank
+  PowerLaw law;      // where a penalty is wanted
+  void* penalty;     // [matrices]; null: not wanted
+  void* derivative;  // [matrices, columns] contiguous, by column
+};
+
+}  // namespace selkern

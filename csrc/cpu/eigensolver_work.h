@@ -1,0 +1,38 @@
+// What the eigensolver's kernels share: groups of matrices, one a lane of a vector.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/linalg.h"
+#include "cpu/aligned_buffer.h"
+
+namespace selkern::cpu {
+
+struct EigensolverGroup {
+  // The rotations of one sweep: of rows i and i + 1, for i from last - 1 down to first.
+  struct Sweep {
+    int64_t first;
+    int64_t last;
+    int64_t start;  // of its rotations among those of all sweeps
+
+    int64_t end() const { return start + last - first; }
+  };
+
+  AlignedBuffer arrays;     // GroupArrays
+  AlignedBuffer rotations;  // cosine and sine, vectors of one lane a matrix
+  std::vector<Sweep> sweeps;
+  bool is_number[64];  // by lane
+};
+
+struct EigensolverWork {
+  static constexpr int64_t block_rows = 32;  // of eigenvectors, by one thread
+
+  EigensolverParams solver;
+  int64_t first_matrix;      // of the first group
+  EigensolverGroup* groups;  // one a vector of matrices
+
+  int64_t row_blocks() const { return (solver.size + block_rows - 1) / block_rows; }
+};
+
+}  // namespace selkern::cpu

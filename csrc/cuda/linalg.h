@@ -1,0 +1,36 @@
+// Launches of the eigensolver.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "common/linalg.h"
+#include "cuda/block.h"
+
+namespace selkern::cuda {
+
+// A matrix of up to this size has a warp to itself, a larger one a block.
+constexpr int64_t largest_warp_matrix = warp_threads;
+
+// Rows of a matrix in shared memory: of an odd length, so that the threads of a warp that each read
+// a row all ask other banks.
+SELKERN_HOST_DEVICE constexpr int64_t row_stride(int64_t size) { return size | 1; }
+
+constexpr int eigensolver_threads(int64_t size) {
+  return size <= largest_warp_matrix ? warp_threads : block_threads;
+}
+
+// Shared memory that the eigensolver takes for a matrix, with or without eigenvectors.
+constexpr int64_t eigensolver_bytes(int64_t size, DType dtype) {
+  const int64_t element_bytes = dtype == DType::float64 ? 8 : 4;
+  return (size * row_stride(size) + 6 * size + 2 * eigensolver_threads(size)) * element_bytes;
+}
+
+// Of a matrix for which a block of the current device has shared memory.
+int64_t largest_eigensolver_size(DType dtype);
+
+// Throws std::invalid_argument where a matrix is larger.
+void launch_eigensolver(const EigensolverParams& params, cudaStream_t stream);
+
+}  // namespace selkern::cuda

@@ -1,0 +1,154 @@
+// What the operators on spectra check and allocate alike on every device.
+#pragma once
+
+#include <tuple>
+
+#include "common/spectrum.h"
+#include "tensors.h"
+
+namespace selkern {
+
+inline void check_result_dtype(const Tensor& tensor, const char* name) {
+  check(tensor.scalar_type() == ScalarType::Float || tensor.scalar_type() == ScalarType::Double,
+        name, " must be float32 or float64");
+}
+
+template <typename Device>
+Tensor center(const Tensor& x, double scale) {
+  check(x.dim() == 3, "x must have shape [B, N, D], got ", x.dim(), " axes");
+  const DType dtype = dtype_of(x, "x");
+  Tensor centred = empty(sizes_of(x), result_type(x.scalar_type()), x);
+  if (x.numel() == 0) return centred;
+  const bool adjacent = x.size(2) == 1 || x.stride(2) == 1;
+  const Tensor rows = adjacent ? x : torch::stable::contiguous(x);
+  const CenterParams params{dtype,
+                            rows.const_data_ptr(),
+                            rows.stride(0),
+                            rows.stride(1),
+                            x.size(0),
+                            x.size(1),
+                            x.size(2),
+                            scale,
+                            centred.mutable_data_ptr()};
+  Device::center(params, rows);
+  return centred;
+}
+
+// kappa as kernels read it: one for each spectrum, contiguous.
+class Law {
+ public:
+  Law(const std::optional<Tensor>& kappa, double exponent, int64_t anchor, int64_t width,
+      const Tensor& like, int64_t ranks)
+      : law_{nullptr, exponent, anchor, width} {
+    check(anchor >= 1 && anchor < ranks, "anchor must be at least 1 and less than the ", ranks,
+          " ranks there are, got ", anchor);
+    check(width >= 1, "width must be at least 1, got ", width);
+    if (!kappa) return;
+    check_same_device(*kappa, like, "kappa");
+    check(kappa->dim() == 1 && kappa->size(0) == like.size(0) &&
+              kappa->scalar_type() == like.scalar_type(),
+          "kappa must hold one value for each spectrum, in its dtype");
+    kappa_ = torch::stable::contiguous(*kappa);
+    law_.kappa = kappa_->const_data_ptr();
+  }
+
+  const PowerLaw& get() const { return law_; }
+
+ private:
+  std::optional<Tensor> kappa_;
+  PowerLaw law_;
+};
+
+template <typename Device>
+std::tuple<Tensor, Tensor> power_law_penalty(const Tensor& spectrum,
+                                             const std::optional<Tensor>& kappa, double exponent,
+                                             int64_t anchor, int64_t width) {
+  check(spectrum.dim() == 2, "spectrum must have shape [B, R], got ", spectrum.dim(), " axes");
+  check_result_dtype(spectrum, "spectrum");
+  const Law law(kappa, exponent, anchor, width, spectrum, spectrum.size(1));
+  const Tensor dense = torch::stable::contiguous(spectrum);
+  Tensor penalty = empty({spectrum.size(0)}, spectrum.scalar_type(), spectrum);
+  Tensor derivative = empty(sizes_of(spectrum), spectrum.scalar_type(), spectrum);
+  const PowerLawPenaltyParams params{dtype_of(spectrum, "spectrum"),
+                                     dense.const_data_ptr(),
+                                     spectrum.size(0),
+                                     spectrum.size(1),
+                                     law.get(),
+                                     penalty.mutable_data_ptr(),
+                                     derivative.mutable_data_ptr()};
+  if (spectrum.numel() > 0) Device::power_law_penalty(params, dense);
+  return {penalty, derivative};
+}
+
+// The spectrum of projections, and with a law the penalty too.
+template <typename Device>
+struct ProjectedSpectrum {
+  Tensor projected, spectrum, order;
+
+  ProjectedSpectrum(const Tensor& given, double scale)
+      : projected(checked(given)),
+        spectrum(empty({given.size(0), given.size(2)}, given.scalar_type(), given)),
+        order(empty({given.size(0), given.size(2)}, ScalarType::Long, given)),
+        params_{dtype_of(given, "projected"),
+                projected.const_data_ptr(),
+                given.size(0),
+                given.size(1),
+                given.size(2),
+                scale,
+                spectrum.mutable_data_ptr(),
+                order.mutable_data_ptr<int64_t>(),
+                {},
+                nullptr,
+                nullptr} {}
+
+  void compute() const {
+    if (spectrum.numel() > 0) Device::basis_spectrum(params_, projected);
+  }
+
+  void compute(const PowerLaw& law, Tensor& penalty, Tensor& derivative) {
+    params_.law = law;
+    params_.penalty = penalty.mutable_data_ptr();
+    params_.derivative = derivative.mutable_data_ptr();
+    compute();
+  }
+
+ private:
+  static Tensor checked(const Tensor& projected) {
+    check(projected.dim() == 3, "projected must have shape [B, N, R], got ", projected.dim(),
+          " axes");
+    check_result_dtype(projected, "projected");
+    return torch::stable::contiguous(projected);
+  }
+
+  BasisSpectrumParams params_;
+};
+
+template <typename Device>
+std::tuple<Tensor, Tensor> basis_spectrum(const Tensor& projected, double scale) {
+  const ProjectedSpectrum<Device> result(projected, scale);
+  result.compute();
+  return {result.spectrum, result.order};
+}
+
+template <typename Device>
+std::tuple<Tensor, Tensor, Tensor, Tensor> basis_penalty(const Tensor& projected,
+                                                         const std::optional<Tensor>& kappa,
+                                                         double scale, double exponent,
+                                                         int64_t anchor, int64_t width) {
+  ProjectedSpectrum<Device> result(projected, scale);
+  const Law law(kappa, exponent, anchor, width, result.spectrum, projected.size(2));
+  Tensor penalty = empty({projected.size(0)}, projected.scalar_type(), projected);
+  Tensor derivative = empty(sizes_of(result.spectrum), projected.scalar_type(), projected);
+  result.compute(law.get(), penalty, derivative);
+  return {penalty, result.spectrum, result.order, derivative};
+}
+
+template <typename Device>
+void register_spectrum(torch::stable::detail::StableLibrary& m) {
+  m.impl("center", TORCH_BOX(&center<Device>));
+  m.impl("power_law_penalty", TORCH_BOX(&power_law_penalty<Device>));
+  m.impl("basis_spectrum", TORCH_BOX(&basis_spectrum<Device>));
+  m.impl("basis_penalty", TORCH_BOX(&basis_penalty<Device>));
+}
+
+}  // namespace selkern

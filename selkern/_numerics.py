@@ -1,0 +1,42 @@
+"""What autograd functions have in common: their speed, their precision, when they are needed."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+Function = TypeVar("Function", bound=type[torch.autograd.Function])
+
+
+def quick_to_apply(function: Function) -> Function:
+    """Keep torch from working out the signature of ``forward`` anew at every call."""
+    forward: Any = function.forward
+    forward.__signature__ = inspect.signature(forward)
+    return function
+
+
+def rounding_tolerance(dtype: torch.dtype) -> float:
+    """Return the share of the largest eigenvalue up to which others are rounding."""
+    return 1e-12 if dtype == torch.float64 else 2e-6
+
+
+def needs_gradient(x: Tensor) -> bool:
+    """Tell whether a gradient of ``x`` may be asked for.
+
+    Under torch.func there is no knowing; forward mode has to meet the function that refuses it.
+    """
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and x.requires_grad
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Keep autocast from lowering the matrix products of ``x``."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,60 @@
+"""What the regularizers have in common: they are attached to a model until they are closed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from types import TracebackType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from selkern._capture import Capture
+
+_BACKENDS = ("selkern", "reference")
+
+Self = TypeVar("Self", bound="Regularizer")
+
+
+class Regularizer:
+    """Holds the taps on a model's layers; a context manager."""
+
+    _capture: Capture
+
+    def close(self) -> None:
+        """Detach from the model and put every layer back as it was."""
+        self._capture.close()
+
+    def __enter__(self: Self) -> Self:
+        """Return the regularizer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Detach from the model."""
+        self.close()
+
+
+def check_model(model: Any) -> None:
+    """Refuse anything but a module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+
+
+def check_strength(name: str, value: Any) -> None:
+    """Refuse anything but a finite real number or scalar tensor."""
+    is_scalar = isinstance(value, Tensor) and value.dim() == 0
+    if isinstance(value, bool) or not (is_scalar or isinstance(value, numbers.Real)):
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def check_backend(backend: Any) -> None:
+    """Refuse a backend that is not there."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")

@@ -1,0 +1,1 @@
+"""A convolutional network at three strengths of the selectivity regularizer."""

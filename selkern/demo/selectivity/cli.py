@@ -1,0 +1,82 @@
+"""The command ``python -m selkern demo selectivity``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from selkern._benchmarks import machine
+from selkern._benchmarks.measure import measure_all
+from selkern._benchmarks.report import print_targets
+from selkern.demo.command import make_parser, progress, say, write_json
+from selkern.demo.data import Digits, load_digits
+from selkern.demo.selectivity.evaluate import evaluate
+from selkern.demo.selectivity.figure import draw_selectivity
+from selkern.demo.selectivity.report import (
+    Result,
+    alpha_text,
+    as_data,
+    conclusion,
+    print_results,
+    rises_with_alpha,
+)
+from selkern.demo.selectivity.timing import time_steps
+from selkern.demo.selectivity.train import Recipe, train
+
+__all__ = ["main"]
+
+ALPHAS = (-2.0, 0.0, 2.0)
+EPOCHS, QUICK_EPOCHS = 30, 6
+ROUNDS, QUICK_ROUNDS = 40, 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns 1 if selectivity did not rise with alpha."""
+    options = _parser().parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    epochs = options.epochs or (QUICK_EPOCHS if options.quick else EPOCHS)
+    recipe = Recipe(epochs=epochs, seed=options.seed)
+    digits = load_digits()
+
+    results = _train_all(digits, recipe, options)
+    print_results(results)
+    data = {"recipe": asdict(recipe), **machine.describe(), **as_data(results)}
+    write_json(data, options.output / "demo.json")
+    draw_selectivity(
+        {result.alpha: result.evaluation.index for result in results},
+        options.output / "selectivity.png",
+    )
+    if not options.no_benchmark:
+        benchmark = measure_all(quick=True, say=say)
+        print_targets(benchmark)
+        write_json(benchmark, options.output / "benchmark.json")
+    print(conclusion(results))
+    print(f"written to {options.output}")
+    return 0 if rises_with_alpha(results) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "selectivity",
+        "Train a small network on scikit-learn's digits at alpha = -2, 0 and +2 with the fused "
+        "selectivity regularizer, compare it with plain PyTorch, and time both.",
+        epochs=EPOCHS,
+        quick_epochs=QUICK_EPOCHS,
+    )
+    parser.add_argument("--no-benchmark", action="store_true", help="train only")
+    return parser
+
+
+def _train_all(digits: Digits, recipe: Recipe, options: argparse.Namespace) -> list[Result]:
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    steps = recipe.steps(digits.train)
+    results = []
+    for alpha in ALPHAS:
+        with progress(f"alpha = {alpha_text(alpha)}", steps, options.no_progress) as after_step:
+            training = train(alpha, digits.train, recipe, after_step)
+        evaluation = evaluate(training.model, digits.test)
+        batch = next(digits.train.batches(recipe.batch_size))
+        times = time_steps(training.model, alpha, batch, recipe, rounds)
+        results.append(Result(training, evaluation, times))
+    return results

@@ -1,0 +1,246 @@
+"""The 1/n regularizer: a penalty on the covariance eigenspectra of a model's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selkern import _spectrum_checks as checks
+from selkern import linalg, reference
+from selkern._capture import Capture, WholeReader, find_layers
+from selkern._layout import result_dtype
+from selkern._regularizer import Regularizer, check_backend, check_model, check_strength
+from selkern.spectrum import spectral_loss_of_layers
+
+_ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid)
+_MODES = ("exact", "frozen")
+
+
+class SpectralRegularizer(Regularizer):
+    r"""Pulls covariance eigenspectra towards a power law (Nassar et al., arXiv 2012.04729).
+
+    .. math:: \mathrm{loss} = \mathrm{cross\ entropy} + \beta \cdot \mathrm{penalty}
+
+    with the penalty of :func:`spectral_loss` on the activations of the chosen layers over the
+    minibatch, flattened to ``[N, D]``. In mode "exact" the eigenvalues are those of the minibatch's
+    own covariance. In mode "frozen", the published method, they are variances along the
+    eigenvectors of the whole data set's covariance, which :meth:`refresh` takes, usually once an
+    epoch.
+
+    The activations of the last forward before the call count, as for
+    :class:`SelectivityRegularizer`; nothing is kept under ``torch.no_grad``. A module called twice
+    in a forward is two layers, ``tanh`` and ``tanh_1``. The model stays as it is attached until
+    :meth:`close`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; compiled and distributed wrappers are looked through. Attach before a compiled
+        model runs for the first time.
+    beta : float
+        Strength; a plain attribute that may change between steps.
+    layers : str, nn.Module, or iterable of them, optional
+        Dotted names, globs or submodules; without it, every ``nn.ReLU``, ``nn.Tanh``, ``nn.GELU``,
+        ``nn.SiLU`` and ``nn.Sigmoid``.
+    exponent : float, default 1.0
+        Exponent of the power law.
+    anchor : int, default 11
+        Rank, counted from 1, at which the law meets each spectrum; later ranks are penalised.
+    mode : {"exact", "frozen"}
+        Where eigenvalues come from.
+    backend : {"selkern", "reference"}
+        "reference" runs the same in plain PyTorch.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If ``layers`` selects nothing or names an unknown layer, or another value does not fit.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 3))
+    >>> x, y = torch.randn(32, 4), torch.randint(3, (32,))
+    >>> with SpectralRegularizer(model, beta=0.1) as reg:
+    ...     loss = nn.functional.cross_entropy(model(x), y) + reg()
+    ...     loss.backward()
+    ...     reg.spectra["1"].shape
+    torch.Size([20])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        beta: float,
+        layers: str | nn.Module | Iterable[str | nn.Module] | None = None,
+        exponent: float = 1.0,
+        anchor: int = 11,
+        mode: str = "exact",
+        backend: str = "selkern",
+    ):
+        check_model(model)
+        check_strength("beta", beta)
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
+        check_backend(backend)
+        self.beta = beta
+        self.exponent = checks.exponent(exponent)
+        self.anchor = checks.anchor(anchor)
+        self.mode = mode
+        self.backend = backend
+        self._model = model
+        self._capture = Capture(model, find_layers(model, layers, _ACTIVATIONS), WholeReader())
+        self._bases: dict[str, Tensor] = {}
+        self._spectra: dict[str, Tensor] = {}
+
+    def __call__(self) -> Tensor:
+        """Return ``beta`` times the penalty of the last forward.
+
+        Returns
+        -------
+        Tensor
+            A scalar to add to the loss.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was captured, an activation was changed in place since, or a frozen
+            regularizer has no basis for a layer.
+        ValueError
+            If a layer has no rank after the anchor, as with a short last batch.
+        """
+        activations = self._capture.kept()
+        of_layers = (
+            spectral_loss_of_layers
+            if self.backend == "selkern"
+            else reference.spectral_loss_of_layers
+        )
+        penalty, spectra = of_layers(
+            activations,
+            exponent=self.exponent,
+            anchor=self.anchor,
+            basis=self._bases_of(activations) if self.mode == "frozen" else None,
+            kappa=None,
+        )
+        self._spectra = {
+            name: spectrum.detach() for name, spectrum in zip(activations, spectra, strict=True)
+        }
+        return self.beta * penalty
+
+    def _bases_of(self, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        missing = [name for name in activations if name not in self._bases]
+        if missing:
+            raise RuntimeError(
+                f"layers {missing} have no basis: call refresh(loader) before the first step, and "
+                "after a change of the model"
+            )
+        return {
+            name: self._bases[name].to(x.device, result_dtype(x.dtype))
+            for name, x in activations.items()
+        }
+
+    @property
+    def spectra(self) -> dict[str, Tensor]:
+        """Eigenvalues of each layer in the last call, detached, largest first, by layer name."""
+        return self._spectra
+
+    def refresh(self, loader: Iterable[Any]) -> None:
+        """Take the eigenvectors of each layer's covariance over a data set, for mode "frozen".
+
+        The model runs over the data once, in evaluation mode and without gradients; every module's
+        mode is put back. Covariances are merged batch by batch in float64, and no activation is
+        kept.
+
+        Parameters
+        ----------
+        loader : iterable
+            Batches: the model's input, or a tuple or list that begins with it. Inputs are moved to
+            the device of the model's first parameter.
+
+        Raises
+        ------
+        TypeError
+            If ``loader`` is no iterable, or a batch neither a tensor nor begins with one.
+        ValueError
+            If there are fewer than two samples, or an activation is not finite.
+        """
+        if not isinstance(loader, Iterable):
+            kind = type(loader).__name__
+            raise TypeError(f"loader must be an iterable of batches, got {kind}")
+        moments: dict[str, _Moments] = {}
+        device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
+        with torch.no_grad(), _evaluating(self._model), self._capture.without_grad():
+            for batch in loader:
+                self._model(_input_of(batch).to(device))
+                for name, x in self._capture.kept().items():
+                    moments.setdefault(name, _Moments()).merge(x.flatten(1))
+        if not moments:
+            raise ValueError("loader must hold at least one batch, got none")
+        self._bases = {name: of_layer.eigenvectors(name) for name, of_layer in moments.items()}
+
+
+class _Moments:
+    """Number of samples, their mean and the products of their differences from it, in float64."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.dtype = torch.float32
+
+    def merge(self, x: Tensor) -> None:
+        """Take in samples ``[N, D]``."""
+        samples = x.shape[0]
+        if samples == 0:
+            return
+        rows = x.double()
+        mean = rows.mean(0)
+        rows = rows - mean
+        products = rows.T @ rows
+        if self.samples == 0:
+            self.samples, self.mean, self.products = samples, mean, products
+            self.dtype = result_dtype(x.dtype)
+            return
+        total = self.samples + samples
+        difference = mean - self.mean
+        self.products += products
+        self.products.addr_(difference, difference, alpha=self.samples * samples / total)
+        self.mean += difference * (samples / total)
+        self.samples = total
+
+    def eigenvectors(self, name: str) -> Tensor:
+        """Return the eigenvectors ``[D, D]``, that of the largest eigenvalue first."""
+        if self.samples < 2:
+            raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
+        if not self.products.isfinite().all():
+            raise ValueError(f"the activations of layer {name!r} must be finite")
+        _, vectors = linalg.solve(self.products / (self.samples - 1))
+        return vectors.flip(-1).to(self.dtype)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in was_training.items():
+            module.training = mode
+
+
+def _input_of(batch: Any) -> Tensor:
+    first = batch[0] if isinstance(batch, Sequence) and batch else batch
+    if not isinstance(first, Tensor):
+        raise TypeError(
+            f"loader must give tensors, or tuples that begin with one, got {type(first).__name__}"
+        )
+    return first
+
+
+__all__ = ["SpectralRegularizer"]

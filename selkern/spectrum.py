@@ -1,0 +1,272 @@
+"""Covariance eigenspectra and their penalty against a power law."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selkern import _basis_autograd, _library, _penalty_autograd, _spectrum_autograd, reference
+from selkern import _spectrum_checks as checks
+from selkern._checks import Activations
+from selkern._layout import result_dtype
+
+
+def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
+    r"""Covariance of units over samples.
+
+    .. math:: C = \frac{1}{N - \mathrm{correction}} \sum_n (x_n - \bar x)(x_n - \bar x)^\top
+
+    Means are taken in float64, on CUDA in compensated float32, so that units far from zero lose
+    nothing. The matrix product follows torch's settings, but is not lowered by autocast.
+
+    Parameters
+    ----------
+    x : Tensor
+        Samples by units, ``[..., N, D]`` with any leading batch axes; float16, bfloat16, float32 or
+        float64.
+    correction : int, default 1
+        Subtracted from the number of samples in the divisor.
+
+    Returns
+    -------
+    Tensor
+        ``[..., D, D]``, float64 for float64 ``x`` and float32 otherwise.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not a floating tensor or ``correction`` not an integer.
+    ValueError
+        If ``x`` has fewer than 2 axes, or no more samples than ``correction``.
+
+    Examples
+    --------
+    >>> covariance(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
+    tensor([[2., 4.],
+            [4., 8.]])
+    """
+    checks.samples("x", x)
+    correction = checks.correction("x", correction, x)
+    if not _library.COMPILED:
+        return reference.covariance(x, correction=correction)
+    return _spectrum_autograd.covariance(x, correction)
+
+
+def eigenspectrum(x: Tensor, *, correction: int = 1, basis: Tensor | None = None) -> Tensor:
+    r"""Eigenvalues of the covariance of units, largest first.
+
+    .. math:: C v_n = \lambda_n v_n, \qquad \lambda_1 \ge \lambda_2 \ge \dots
+
+    With fewer samples than units, the eigenvalues are those of the Gram matrix of the samples. With
+    a ``basis`` :math:`V`, which counts as constant, they are the variances along its columns,
+    sorted (the method of Nassar et al., arXiv 2012.04729):
+
+    .. math:: \lambda_n = \lVert X_c v_n \rVert^2 / (N - \mathrm{correction})
+
+    The gradient of a function of the eigenvalues with derivative :math:`g` is
+    :math:`\frac{2}{N - \mathrm{correction}} X_c V \operatorname{diag}(g) V^\top`, without any
+    difference of eigenvalues, and so finite where they repeat. Second derivatives are exact for
+    distinct eigenvalues, and take pairs closer than the tolerance for equal.
+
+    Rounding is no spectrum: values up to 2e-6 (float64: 1e-12) of the largest are 0, and so are,
+    without a basis, ranks ``N`` and beyond; they have no gradient.
+
+    Parameters
+    ----------
+    x : Tensor
+        Samples by units, ``[..., N, D]`` with any leading batch axes; float16, bfloat16, float32 or
+        float64.
+    correction : int, default 1
+        Subtracted from the number of samples in the divisor.
+    basis : Tensor, optional
+        Directions ``[D, R]``, in columns, used for every matrix of the batch.
+
+    Returns
+    -------
+    Tensor
+        ``[..., min(N, D)]``, or ``[..., R]`` with a basis: float64 for float64 ``x`` and float32
+        otherwise; NaN for a matrix that holds NaN or infinity.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not a floating tensor or ``correction`` not an integer.
+    ValueError
+        If ``x`` has fewer than 2 axes, or no more samples than ``correction``, or ``basis`` does
+        not fit.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> eigenspectrum(x, correction=0)
+    tensor([2.0000, 0.5000])
+    """
+    checks.samples("x", x)
+    correction = checks.correction("x", correction, x)
+    directions = checks.basis("basis", basis, x)
+    if not _library.COMPILED:
+        return reference.eigenspectrum(x, correction=correction, basis=directions)
+    if directions is None:
+        return _spectrum_autograd.eigenspectra([x], correction)[0]
+    return _basis_autograd.basis_spectrum(x, directions, correction)
+
+
+def power_law_penalty(
+    spectrum: Tensor,
+    *,
+    exponent: float = 1.0,
+    anchor: int = 11,
+    width: int | None = None,
+    kappa: float | Tensor | None = None,
+) -> Tensor:
+    r"""Distance of a spectrum from a power law, at the ranks beyond an anchor.
+
+    .. math::
+
+        \frac{1}{\mathrm{width}} \sum_{n > a,\ \lambda_n > 0}
+            \left[ r_n^2 + \max(0, r_n) \right], \qquad
+        r_n = \frac{\lambda_n}{\gamma_n} - 1, \qquad
+        \gamma_n = \kappa n^{-\alpha}, \qquad \kappa = \lambda_a a^\alpha
+
+    (Nassar et al., arXiv 2012.04729), with :math:`a` the anchor and :math:`\alpha` the exponent.
+    :math:`\kappa` counts as constant, so that finite differences agree with the gradient only where
+    it is given. Where it is 0, so are the penalty and its gradient.
+
+    Parameters
+    ----------
+    spectrum : Tensor
+        Eigenvalues ``[..., R]``, largest first; float16, bfloat16, float32 or float64.
+    exponent : float, default 1.0
+        Exponent of the power law.
+    anchor : int, default 11
+        Rank, counted from 1, at which the law meets the spectrum. Later ranks are penalised.
+    width : int, optional
+        What the sum is divided by; the number of ranks where it is left out.
+    kappa : float or Tensor, optional
+        Value of the law at rank 1, in place of the anchor's: one for all, or ``[...]``.
+
+    Returns
+    -------
+    Tensor
+        ``[...]``, float64 for float64 ``spectrum`` and float32 otherwise; NaN for a spectrum that
+        holds NaN or infinity.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If there is no rank after the anchor, or another value does not fit.
+
+    Examples
+    --------
+    >>> power_law_penalty(torch.tensor([4.0, 2.0, 2.0]), anchor=1)
+    tensor(0.2500)
+    """
+    checks.spectrum("spectrum", spectrum)
+    exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
+    checks.enough_ranks("spectrum", spectrum.shape[-1], anchor)
+    width = checks.width(width, spectrum.shape[-1])
+    constant = checks.kappa("kappa", kappa, spectrum.shape[:-1], spectrum)
+    if not _library.COMPILED:
+        return reference.power_law_penalty(
+            spectrum, exponent=exponent, anchor=anchor, width=width, kappa=constant
+        )
+    values = spectrum.to(result_dtype(spectrum.dtype))
+    return _penalty_autograd.power_law_penalty(values, constant, exponent, anchor, width)
+
+
+def spectral_loss(
+    activations: Activations,
+    *,
+    exponent: float = 1.0,
+    anchor: int = 11,
+    basis: Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None = None,
+    kappa: float | Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
+) -> Tensor:
+    r"""Penalty on the eigenspectrum of every layer, averaged over the layers.
+
+    .. math:: \frac{1}{L} \sum_l \frac{1}{D_l} \sum_{n > a,\ \lambda_{ln} > 0}
+                  \left[ r_{ln}^2 + \max(0, r_{ln}) \right]
+
+    with the terms of :func:`power_law_penalty` (Nassar et al., arXiv 2012.04729), of the covariance
+    over the batch.
+
+    Parameters
+    ----------
+    activations : Tensor, sequence of Tensor or mapping of Tensor
+        Activations of every layer, ``[N, ...]``, flattened to ``[N, D]``; float16, bfloat16,
+        float32 or float64.
+    exponent : float, default 1.0
+        Exponent of the power law.
+    anchor : int, default 11
+        Rank, counted from 1, at which the law meets the spectrum.
+    basis : Tensor, or one for each layer, optional
+        Directions ``[D, R]`` along which variances are taken in place of an eigendecomposition: the
+        published method, with eigenvectors of the whole data set. They count as constant.
+    kappa : float or Tensor, or one for each layer, optional
+        Value of the law at rank 1, in place of the anchor's.
+
+    Returns
+    -------
+    Tensor
+        A scalar, float64 if a layer is and float32 otherwise.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a layer has no rank after the anchor, as with a short last batch, or another value does
+        not fit.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> spectral_loss([x, x], anchor=1)
+    tensor(0.1250)
+    """
+    of_layers = spectral_loss_of_layers
+    if not _library.COMPILED:
+        of_layers = reference.spectral_loss_of_layers
+    return of_layers(activations, exponent=exponent, anchor=anchor, basis=basis, kappa=kappa)[0]
+
+
+def spectral_loss_of_layers(
+    activations: Activations, *, exponent: float, anchor: int, basis: Any, kappa: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """Return :func:`spectral_loss` and the spectrum of each layer."""
+    names, layers = checks.layers(activations)
+    exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
+    bases = checks.one_per_layer("basis", basis, activations)
+    kappas = checks.one_per_layer("kappa", kappa, activations)
+    directions = [checks.basis(*of_layer, x) for of_layer, x in zip(bases, layers)]
+    constants = [checks.kappa(*of_layer, (), x) for of_layer, x in zip(kappas, layers)]
+    for name, x, of_layer in zip(names, layers, directions):
+        ranks = min(x.shape) if of_layer is None else of_layer.shape[1]
+        checks.enough_ranks(name, ranks, anchor, x)
+        checks.enough_samples(name, x, 1)
+    # Layers of one size are solved together.
+    exact = [x for x, of_layer in zip(layers, directions) if of_layer is None]
+    exact_spectra = iter(_spectrum_autograd.eigenspectra(exact, 1) if exact else ())
+    penalties, spectra = [], []
+    for x, of_layer, constant in zip(layers, directions, constants):
+        if of_layer is not None:
+            penalty, spectrum = _basis_autograd.basis_penalty(
+                x, of_layer, constant, exponent, anchor
+            )
+        else:
+            spectrum = next(exact_spectra)
+            penalty = _penalty_autograd.power_law_penalty(
+                spectrum, constant, exponent, anchor, x.shape[1]
+            )
+        penalties.append(penalty)
+        spectra.append(spectrum)
+    dtype = result_dtype(*(penalty.dtype for penalty in penalties))
+    return torch.stack([penalty.to(dtype) for penalty in penalties]).mean(), spectra
+
+
+__all__ = ["covariance", "eigenspectrum", "power_law_penalty", "spectral_loss"]
