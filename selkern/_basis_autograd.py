@@ -28,9 +28,9 @@ class _BasisSpectrum(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, basis: Tensor, correction: int) -> tuple[Tensor, Tensor, Tensor]:
         projected = _projected(x, basis)
-        spectrum, order = _ops.basis_spectrum(as_batch(projected), unscaled(x, correction))
+        sums, order = _ops.basis_spectrum(as_batch(projected), _sum_scale(x))
         shape = (*x.shape[:-2], basis.shape[1])
-        return spectrum.reshape(shape), order.reshape(shape), projected
+        return (sums * _variance(x, correction)).reshape(shape), order.reshape(shape), projected
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -46,7 +46,7 @@ class _BasisSpectrum(torch.autograd.Function):
         basis, spectrum, order, projected = ctx.saved_tensors
         by_column = None
         if of_spectrum is not None:
-            by_rank = torch.where(spectrum == 0, 0.0, of_spectrum)
+            by_rank = torch.where(spectrum == 0, 0.0, of_spectrum * ctx.variance)
             by_column = torch.zeros_like(by_rank).scatter(-1, order, by_rank)
         return _gradient_in_basis(ctx, basis, projected, by_column, of_projected), None, None
 
@@ -68,10 +68,11 @@ class _BasisPenalty(torch.autograd.Function):
         correction: int,
     ) -> tuple[Tensor, ...]:
         projected = _projected(x, basis)
-        penalty, spectrum, order, derivative = _ops.basis_penalty(
+        variance = _variance(x, correction)
+        penalty, sums, order, derivative = _ops.basis_penalty(
             as_batch(projected),
-            None if kappa is None else kappa.reshape(-1),
-            unscaled(x, correction),
+            None if kappa is None else kappa.reshape(-1) / variance,
+            _sum_scale(x),
             exponent,
             anchor,
             width,
@@ -79,7 +80,7 @@ class _BasisPenalty(torch.autograd.Function):
         shape = (*x.shape[:-2], basis.shape[1])
         return (
             penalty.reshape(shape[:-1]),
-            spectrum.reshape(shape),
+            (sums * variance).reshape(shape),
             order.reshape(shape),
             derivative.reshape(shape),
             projected,
@@ -101,12 +102,11 @@ class _BasisPenalty(torch.autograd.Function):
         by_column = None
         if of_penalty is not None:
             if torch.is_grad_enabled():
-                variances = projected.square().sum(-2).gather(-1, order) * ctx.unscaled
-                largest = variances[..., :1]
-                is_rounding = variances <= rounding_tolerance(variances.dtype) * largest
+                sums = projected.square().sum(-2).gather(-1, order) / ctx.scale
+                is_rounding = sums <= rounding_tolerance(sums.dtype) * sums[..., :1]
                 by_rank = penalty_derivative(
-                    torch.where(is_rounding, 0.0, variances),
-                    kappa,
+                    torch.where(is_rounding, 0.0, sums),
+                    None if kappa is None else kappa / ctx.variance,
                     ctx.exponent,
                     ctx.anchor,
                     ctx.width,
@@ -122,9 +122,22 @@ def _projected(x: Tensor, basis: Tensor) -> Tensor:
         return centred_samples(x) @ basis
 
 
+# The kernels are given no number that depends on N, which is a symbol while a model is traced.
+
+
+def _sum_scale(x: Tensor) -> float:
+    """Return what the kernels multiply sums of squares by, so that float32 holds them."""
+    return 1 / SCALE[result_dtype(x.dtype)]
+
+
+def _variance(x: Tensor, correction: int) -> float:
+    """Return what makes variances of those sums."""
+    return unscaled(x, correction) / _sum_scale(x)
+
+
 def _remember(ctx: Any, x: Tensor, correction: int) -> None:
     ctx.dtype = x.dtype
-    ctx.unscaled = unscaled(x, correction)
+    ctx.variance = _variance(x, correction)
     ctx.scale = SCALE[result_dtype(x.dtype)]
     ctx.set_materialize_grads(False)
 
@@ -136,11 +149,12 @@ def _gradient_in_basis(
     by_column: Tensor | None,
     of_projected: Tensor | None,
 ) -> Tensor | None:
-    """Return the gradient of ``x`` from those of the variances and of the projections."""
+    """Return the gradient of ``x`` from those of the scaled sums and of the projections."""
     grad = None
     with full_precision(projected):
         if by_column is not None:
-            weights = by_column.unsqueeze(-2) * (2 * ctx.unscaled * ctx.scale)
+            # Of the samples' scale and that of the sums, nothing is left.
+            weights = 2 * by_column.unsqueeze(-2)
             # Whichever is smaller is weighted.
             if basis.shape[0] < projected.shape[-2] and by_column.dim() == 1:
                 grad = projected @ (basis * weights).mT

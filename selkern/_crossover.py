@@ -18,10 +18,10 @@ class Row(NamedTuple):
 # Where ours are faster, as benchmarks/crossover.py measures it. On a GPU they take every matrix
 # that fits the shared memory of a block.
 CPU: dict[tuple[torch.dtype, bool], tuple[Row, ...]] = {
-    (torch.float32, False): (Row(1, 24), Row(4, 64), Row(8, 256)),
-    (torch.float32, True): (Row(1, 12), Row(4, 32), Row(8, 160)),
-    (torch.float64, False): (Row(1, 16), Row(4, 64), Row(8, 160)),
-    (torch.float64, True): (Row(1, 8), Row(4, 32), Row(8, 96)),
+    (torch.float32, False): (Row(1, 16), Row(2, 64), Row(4, 224), Row(8, 320)),
+    (torch.float32, True): (Row(1, 12), Row(2, 48), Row(4, 64), Row(8, 160), Row(16, 224)),
+    (torch.float64, False): (Row(1, 12), Row(2, 32), Row(4, 320)),
+    (torch.float64, True): (Row(1, 12), Row(2, 48), Row(4, 128), Row(8, 192), Row(16, 224)),
 }
 
 

@@ -23,14 +23,15 @@ struct EigensolverGroup {
   AlignedBuffer rotations;  // cosine and sine, vectors of one lane a matrix
   std::vector<Sweep> sweeps;
   bool is_number[64];  // by lane
+
+  void clear() { sweeps.clear(); }
 };
 
 struct EigensolverWork {
   static constexpr int64_t block_rows = 32;  // of eigenvectors, by one thread
 
   EigensolverParams solver;
-  int64_t first_matrix;      // of the first group
-  EigensolverGroup* groups;  // one a vector of matrices
+  EigensolverGroup* groups;  // one a vector of matrices, for what comes after their eigenvalues
 
   int64_t row_blocks() const { return (solver.size + block_rows - 1) / block_rows; }
 };

@@ -22,9 +22,10 @@ extern const Kernels table = {
     power_law_penalty,
     basis_variances,
     basis_spectrum,
-    eigenvalues,
-    eigenvectors,
-    unit_columns,
+    run_solver<Eigensystems>,
+    run_solver<EigenvaluesFirst>,
+    run_solver<EigenvectorsThen>,
+    run_solver<UnitColumns>,
 };
 
 }  // namespace selkern::cpu::SELKERN_ISA

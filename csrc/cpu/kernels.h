@@ -91,6 +91,7 @@ struct Kernels {
   void (*basis_variances)(const BasisSpectrumParams&, int64_t begin, int64_t end);
   void (*basis_spectrum)(const BasisSpectrumParams&, int64_t begin, int64_t end);
   // Item: a group of matrices, as many as a vector has lanes.
+  void (*eigensystems)(const EigensolverWork&, int64_t begin, int64_t end);
   void (*eigenvalues)(const EigensolverWork&, int64_t begin, int64_t end);
   // Item: a block of rows of the eigenvectors of a group, whose eigenvalues come first.
   void (*eigenvectors)(const EigensolverWork&, int64_t begin, int64_t end);

@@ -32,8 +32,11 @@ struct GroupArrays {
 template <typename T>
 class Eigenvalues {
  public:
-  static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) Eigenvalues(work, g).solve();
+  // Of group g, leaving the rest of its work in `group`.
+  static void run(const EigensolverWork& work, int64_t g, EigensolverGroup& group) {
+    group.clear();
+    GroupArrays<T>::allocate(group, work.solver.size);
+    Eigenvalues(work, g, group).solve();
   }
 
  private:
@@ -41,18 +44,13 @@ class Eigenvalues {
   using M = Mask<T>;
   static constexpr int64_t lanes = full_lanes<T>;
 
-  Eigenvalues(const EigensolverWork& work, int64_t g)
+  Eigenvalues(const EigensolverWork& work, int64_t g, EigensolverGroup& group)
       : solver_(work.solver),
         size_(work.solver.size),
-        group_(allocated(work, g)),
+        group_(group),
         arrays_(group_, size_),
-        first_matrix_(work.first_matrix + g * lanes),
+        first_matrix_(g * lanes),
         matrices_(std::min(lanes, work.solver.batch - first_matrix_)) {}
-
-  static EigensolverGroup& allocated(const EigensolverWork& work, int64_t g) {
-    GroupArrays<T>::allocate(work.groups[g], work.solver.size);
-    return work.groups[g];
-  }
 
   void solve() {
     load_triangles();
@@ -168,13 +166,11 @@ class Eigenvalues {
 template <typename T>
 class Eigenvectors {
  public:
-  static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
-    const int64_t blocks = work.row_blocks();
-    AlignedBuffer buffer;
+  // One block of the rows of group g.
+  static void run(const EigensolverWork& work, int64_t g, int64_t block,
+                  const EigensolverGroup& group, AlignedBuffer& buffer) {
     buffer.grow(EigensolverWork::block_rows * work.solver.size * sizeof(V));
-    for (int64_t item = begin; item < end; ++item) {
-      Eigenvectors(work, item / blocks, item % blocks, {buffer.as<T>()}).compute();
-    }
+    Eigenvectors(work, g, block, group, {buffer.as<T>()}).compute();
   }
 
  private:
@@ -184,12 +180,13 @@ class Eigenvectors {
   // As many as stay in the second-level cache while they pass over all tiles.
   static constexpr int64_t rotations_at_once = (int64_t(1) << 17) / (2 * sizeof(V));
 
-  Eigenvectors(const EigensolverWork& work, int64_t g, int64_t block, LaneArray<T> rows)
+  Eigenvectors(const EigensolverWork& work, int64_t g, int64_t block, const EigensolverGroup& group,
+               LaneArray<T> rows)
       : solver_(work.solver),
         size_(work.solver.size),
-        group_(work.groups[g]),
+        group_(group),
         arrays_(group_, size_),
-        first_matrix_(work.first_matrix + g * lanes),
+        first_matrix_(g * lanes),
         matrices_(std::min(lanes, work.solver.batch - first_matrix_)),
         first_row_(block * EigensolverWork::block_rows),
         end_row_(std::min(first_row_ + EigensolverWork::block_rows, size_)),
@@ -314,19 +311,43 @@ struct UnitColumns {
   }
 };
 
-inline void eigenvalues(const EigensolverWork& work, int64_t begin, int64_t end) {
-  if (work.solver.dtype == DType::float64) return Eigenvalues<double>::run(work, begin, end);
-  Eigenvalues<float>::run(work, begin, end);
-}
+template <typename T>
+struct Eigensystems {
+  static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
+    EigensolverGroup group;
+    AlignedBuffer buffer;
+    for (int64_t g = begin; g < end; ++g) {
+      Eigenvalues<T>::run(work, g, group);
+      if (work.solver.eigenvectors == nullptr) continue;
+      for (int64_t block = 0; block < work.row_blocks(); ++block) {
+        Eigenvectors<T>::run(work, g, block, group, buffer);
+      }
+    }
+  }
+};
 
-inline void eigenvectors(const EigensolverWork& work, int64_t begin, int64_t end) {
-  if (work.solver.dtype == DType::float64) return Eigenvectors<double>::run(work, begin, end);
-  Eigenvectors<float>::run(work, begin, end);
-}
+template <typename T>
+struct EigenvaluesFirst {
+  static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) Eigenvalues<T>::run(work, g, work.groups[g]);
+  }
+};
 
-inline void unit_columns(const EigensolverWork& work, int64_t begin, int64_t end) {
-  if (work.solver.dtype == DType::float64) return UnitColumns<double>::run(work, begin, end);
-  UnitColumns<float>::run(work, begin, end);
+template <typename T>
+struct EigenvectorsThen {
+  static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
+    AlignedBuffer buffer;
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t g = item / work.row_blocks(), block = item % work.row_blocks();
+      Eigenvectors<T>::run(work, g, block, work.groups[g], buffer);
+    }
+  }
+};
+
+template <template <typename> class Kernel>
+inline void run_solver(const EigensolverWork& work, int64_t begin, int64_t end) {
+  if (work.solver.dtype == DType::float64) return Kernel<double>::run(work, begin, end);
+  Kernel<float>::run(work, begin, end);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA
