@@ -1,4 +1,4 @@
-"""Fused class selectivity for PyTorch: operators and a regularizer, with exact gradients."""
+"""Class selectivity and covariance eigenspectra for PyTorch: fused operators and regularizers."""
 
 from selkern import _library, reference
 from selkern._library import build_info

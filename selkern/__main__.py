@@ -79,7 +79,9 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; everything after its name is the command's own."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser("python -m selkern", description="Fused class selectivity.")
+    parser = argparse.ArgumentParser(
+        "python -m selkern", description="Class selectivity and covariance eigenspectra."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, (summary, _) in COMMANDS.items():

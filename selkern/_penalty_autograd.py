@@ -60,8 +60,8 @@ def penalty_derivative(
     target = torch.where(law > 0, law, 1.0) * growth**exponent
     excess = torch.where(is_counted, (spectrum - target) / target, 0.0)
     derivative = (2 * excess + (excess > 0)) / (target * width)
-    # A spectrum that is not finite has no derivative that is.
-    not_finite = (spectrum.detach() * 0).sum(-1, keepdim=True)
+    # A spectrum or a law that is not finite has no derivative that is.
+    not_finite = (spectrum.detach() * 0).sum(-1, keepdim=True) + law * 0
     return torch.where(is_counted, derivative, 0.0) + not_finite
 
 

@@ -193,7 +193,9 @@ def _product(centred: Tensor) -> Tensor:
 def _spectrum_of(values: Tensor, x: Tensor, correction: int) -> Tensor:
     """Return the spectrum from ascending eigenvalues of the product of scaled samples."""
     spectrum = values.flip(-1)
-    is_rounding = spectrum <= rounding_tolerance(values.dtype) * spectrum[..., :1]
+    largest = spectrum[..., :1]
+    # Not where the largest has overflowed: infinity times the tolerance is infinity.
+    is_rounding = (spectrum <= rounding_tolerance(values.dtype) * largest) & ~largest.isinf()
     spectrum = torch.where(is_rounding, 0.0, spectrum * unscaled(x, correction))
     samples = x.shape[-2]
     if spectrum.shape[-1] < samples:

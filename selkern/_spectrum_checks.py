@@ -90,10 +90,13 @@ def enough_ranks(name: str, ranks: int, anchor: int, x: Tensor | None = None) ->
     """
     if ranks > anchor:
         return
+    cure = "where the last batch is short, give the DataLoader drop_last=True"
+    if x is not None and x.shape[-1] <= anchor:
+        cure = "lower the anchor, or leave so narrow a layer out"
     source = "" if x is None else f" from N = {x.shape[-2]} samples and D = {x.shape[-1]} units"
     raise ValueError(
         f"{name} must have at least {anchor + 1} ranks for anchor={anchor}, got {ranks}{source}; "
-        "where the last batch is short, give the DataLoader drop_last=True"
+        f"{cure}"
     )
 
 

@@ -123,7 +123,7 @@ def gradient_of_matrices(
     That of the vectors appears in second derivatives. Pairs of eigenvalues that are as good as
     equal contribute nothing to it.
     """
-    if of_vectors is None:
+    if of_vectors is None or values.shape[-1] == 0:
         return None if of_values is None else (vectors * of_values.unsqueeze(-2)) @ vectors.mT
     difference = values.unsqueeze(-2) - values.unsqueeze(-1)
     largest = values.abs().amax(-1, keepdim=True).unsqueeze(-1)

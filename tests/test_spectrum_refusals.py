@@ -158,8 +158,19 @@ def test_there_must_be_a_rank_after_the_anchor(ranks: int, anchor: int) -> None:
             selkern.power_law_penalty(torch.ones(*batch, ranks), anchor=anchor)
 
 
-@pytest.mark.parametrize("shape", [(11, 40), (40, 11), (3, 5, 2), (0, 20), (20, 0)])
-def test_a_short_last_batch_is_named_with_its_samples_and_units(shape: tuple) -> None:
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        ((11, 40), "drop_last=True"),
+        ((0, 20), "drop_last=True"),
+        ((40, 11), "leave so narrow a layer out"),
+        ((3, 5, 2), "leave so narrow a layer out"),
+        ((20, 0), "leave so narrow a layer out"),
+    ],
+)
+def test_too_few_ranks_are_named_with_the_samples_the_units_and_the_cure(
+    shape: tuple, cure: str
+) -> None:
     x = torch.rand(shape)
     samples, units = shape[0], x.flatten(1).shape[1]
     for activations, name in [(x, "activations"), ({"a": X, "b": x}, "activations['b']")]:
@@ -167,7 +178,7 @@ def test_a_short_last_batch_is_named_with_its_samples_and_units(shape: tuple) ->
             ValueError,
             f"{name} must have at least 12 ranks for anchor=11",
             f"got {min(samples, units)} from N = {samples} samples and D = {units} units",
-            "drop_last=True",
+            cure,
         ):
             selkern.spectral_loss(activations)
 
