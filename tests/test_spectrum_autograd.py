@@ -328,3 +328,17 @@ def test_jacrev_of_every_output(operator: Operator) -> None:
     torch.testing.assert_close(
         jacrev(partial(operator, selkern))(x), jacrev(partial(operator, reference))(x)
     )
+
+
+def test_what_is_rounding_has_no_gradient() -> None:
+    x = normal(40, 12).detach()
+    x[:, [2, 5]] = 0
+    x[:, 7] = x[:, 1]
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(selkern.eigenspectrum(x).sqrt().sum(), x)
+    assert gradient.isfinite().all()
+
+
+def test_values_without_a_gradient_hold_no_rounding_either() -> None:
+    x = torch.randn(1500, 1) @ torch.ones(1, 500)
+    assert selkern.eigenspectrum(x).count_nonzero() == 1

@@ -164,3 +164,13 @@ def test_bad_input_is_named() -> None:
     compiled = torch.compile(function, backend="aot_eager")
     with pytest.raises(ValueError, match="at least 12 ranks"):
         compiled(normal(7, 20))
+
+
+def test_a_change_in_place_after_a_layer_does_not_reach_the_regularizer() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 20), nn.GELU(), nn.ReLU(inplace=True))
+    x = normal(40, 6).float()
+    with selkern.SpectralRegularizer(model, beta=1.0, layers="1", anchor=3) as regularizer:
+        torch.compile(model, backend="aot_eager")(x)
+        expected = selkern.spectral_loss(nn.functional.gelu(model[0](x)), anchor=3)
+        torch.testing.assert_close(regularizer(), expected)

@@ -368,3 +368,10 @@ def test_nothing_to_do(shape: tuple, device: torch.device) -> None:
     assert operators().center(x, 1.0).shape == shape
     spectrum, order = operators().basis_spectrum(x, 1.0)
     assert spectrum.shape == order.shape == (shape[0], shape[2])
+
+
+def test_equal_variances_keep_the_order_of_their_columns(device: torch.device) -> None:
+    projected = torch.tensor([1.0, 3.0, 1.0, 3.0, 0.0, 1.0]).repeat(2, 5, 1).to(device)
+    for module in (operators(), torch.ops.selkern):
+        _, order = module.basis_spectrum(projected, 1.0)
+        assert order.tolist() == [[1, 3, 0, 2, 5, 4]] * 2
