@@ -19,9 +19,9 @@ class Row(NamedTuple):
 # that fits the shared memory of a block.
 CPU: dict[tuple[torch.dtype, bool], tuple[Row, ...]] = {
     (torch.float32, False): (Row(1, 16), Row(2, 64), Row(4, 224), Row(8, 320)),
-    (torch.float32, True): (Row(1, 12), Row(2, 48), Row(4, 64), Row(8, 160), Row(16, 224)),
+    (torch.float32, True): (Row(1, 4), Row(2, 48), Row(4, 64), Row(8, 160), Row(16, 256)),
     (torch.float64, False): (Row(1, 12), Row(2, 32), Row(4, 320)),
-    (torch.float64, True): (Row(1, 12), Row(2, 48), Row(4, 128), Row(8, 192), Row(16, 224)),
+    (torch.float64, True): (Row(2, 48), Row(4, 128), Row(8, 192), Row(16, 224), Row(64, 256)),
 }
 
 

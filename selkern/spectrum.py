@@ -204,11 +204,13 @@ def spectral_loss(
         Exponent of the power law.
     anchor : int, default 11
         Rank, counted from 1, at which the law meets the spectrum.
-    basis : Tensor, or one for each layer, optional
-        Directions ``[D, R]`` along which variances are taken in place of an eigendecomposition: the
-        published method, with eigenvectors of the whole data set. They count as constant.
-    kappa : float or Tensor, or one for each layer, optional
-        Value of the law at rank 1, in place of the anchor's.
+    basis : Tensor, or sequence or mapping of Tensor, optional
+        Directions ``[D, R]``, one tensor for a single layer, otherwise one for each. Variances are
+        taken along them in place of an eigendecomposition: the published method, with eigenvectors
+        of the whole data set. They count as constant.
+    kappa : float or Tensor, or sequence or mapping of them, optional
+        Value of the law at rank 1 in place of the anchor's, one for a single layer, otherwise one
+        for each.
 
     Returns
     -------

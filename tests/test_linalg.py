@@ -259,3 +259,10 @@ class TestRefusals:
     def test_of_shapes(self, name: str, shape: tuple) -> None:
         with pytest.raises(ValueError, match=r"a must hold square matrices, .* got shape"):
             getattr(selkern.linalg, name)(torch.zeros(shape))
+
+
+def test_rounding_of_many_rotations_leaves_vectors_of_length_one() -> None:
+    x = torch.randn(16, 128, 64)
+    _, vectors = torch.ops.selkern.eigh(x.mT @ x / 128)
+    lengths = vectors.double().square().sum(-2)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=3e-7)
