@@ -9,6 +9,8 @@ from dataclasses import asdict
 from selkern._benchmarks import machine
 from selkern._benchmarks.measure import measure_all
 from selkern._benchmarks.report import print_targets
+from selkern._benchmarks.works import POOLING, SELECTIVITY
+from selkern._benchmarks.works.training import TrainingStep
 from selkern.demo.command import make_parser, progress, say, write_json
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.selectivity.evaluate import evaluate
@@ -48,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.output / "selectivity.png",
     )
     if not options.no_benchmark:
-        benchmark = measure_all(quick=True, say=say)
+        works = (*POOLING, *SELECTIVITY, TrainingStep)
+        benchmark = measure_all([work.name for work in works], quick=True, say=say)
         print_targets(benchmark)
         write_json(benchmark, options.output / "benchmark.json")
     print(conclusion(results))
