@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from selkern._layout import result_dtype
-from selkern._numerics import full_precision, quick_to_apply, rounding_tolerance
+from selkern._numerics import as_batch, full_precision, quick_to_apply, rounding_tolerance
 from selkern._penalty_autograd import penalty_derivative
 from selkern._spectrum_autograd import SCALE, Center, centred_samples, unscaled
-from selkern.linalg import as_batch
 
 _ops = torch.ops.selkern
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -40,3 +41,8 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.is_autocast_enabled(x.device.type):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def as_batch(x: Tensor) -> Tensor:
+    """Fold all axes but the last two into one."""
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

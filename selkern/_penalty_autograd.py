@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selkern._numerics import quick_to_apply
-from selkern.linalg import as_batch
+from selkern._numerics import as_batch, quick_to_apply
 
 _ops = torch.ops.selkern
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selkern import linalg
+from selkern import _linalg_autograd
 from selkern._layout import result_dtype
 from selkern._numerics import (
+    as_batch,
     full_precision,
     needs_gradient,
     quick_to_apply,
@@ -40,7 +41,7 @@ class Center(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, scale: float) -> Tensor:
-        return _ops.center(linalg.as_batch(x), scale).reshape(x.shape)
+        return _ops.center(as_batch(x), scale).reshape(x.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
@@ -104,7 +105,7 @@ class _Eigenspectra(torch.autograd.Function):
     @staticmethod
     def forward(correction: int, *xs: Tensor) -> tuple[Tensor, ...]:
         centred = [centred_samples(x) for x in xs]
-        solutions = _solved_together([_product(c) for c in centred], linalg.solve)
+        solutions = _solved_together([_product(c) for c in centred], _linalg_autograd.solve)
         spectra = [_spectrum_of(values, x, correction) for x, (values, _) in zip(xs, solutions)]
         return (*spectra, *(vectors for _, vectors in solutions), *centred)
 
@@ -142,7 +143,7 @@ def _gradient_of_samples(
         of_values = torch.where(spectrum == 0, 0.0, of_spectrum * factor).flip(-1)
     grad = None
     with full_precision(centred):
-        of_product = linalg.gradient_of_matrices(
+        of_product = _linalg_autograd.gradient_of_matrices(
             spectrum.flip(-1) / unscaled,
             vectors,
             of_values,
@@ -217,6 +218,6 @@ def eigenspectra(xs: list[Tensor], correction: int) -> list[Tensor]:
         return list(_Eigenspectra.apply(correction, *xs)[: len(xs)])
     values = _solved_together(
         [_product(centred_samples(x)) for x in xs],
-        lambda products: linalg.solve_values(products, exactly=True),
+        lambda products: _linalg_autograd.solve_values(products, exactly=True),
     )
     return [_spectrum_of(of_x, x, correction) for of_x, x in zip(values, xs)]

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from selkern import _crossover, _library, reference
+from selkern import _library, _linalg_autograd, reference
 from selkern import _spectrum_checks as checks
 from selkern._layout import result_dtype
-from selkern._numerics import (
-    full_precision,
-    needs_gradient,
-    quick_to_apply,
-    rounding_tolerance,
-)
-
-_ops = torch.ops.selkern
 
 
 class EighResult(NamedTuple):
@@ -28,148 +16,6 @@ class EighResult(NamedTuple):
 
     eigenvalues: Tensor
     eigenvectors: Tensor
-
-
-# Entries this much smaller than the largest make LAPACK's float32 solver fail.
-_NEGLIGIBLE = 1e-20
-
-
-def as_batch(x: Tensor) -> Tensor:
-    """Fold all axes but the last two into one."""
-    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-
-
-def solve(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of ``a`` ``[..., M, M]``, float32 or float64."""
-    matrices = as_batch(a)
-    if _crossover.fits_own_kernel(matrices, with_vectors=True):
-        values, vectors = _ops.eigh(matrices)
-    else:
-        values, vectors = _by_torch(torch.linalg.eigh, matrices)
-    return values.reshape(a.shape[:-1]), vectors.reshape(a.shape)
-
-
-def solve_values(a: Tensor, *, exactly: bool = False) -> Tensor:
-    """Return the eigenvalues of ``a`` ``[..., M, M]``, without any vectors.
-
-    LAPACK's solver in float32 errs by more than what counts as rounding for large matrices;
-    ``exactly`` has it work in float64.
-    """
-    matrices = as_batch(a)
-    if _crossover.fits_own_kernel(matrices, with_vectors=False):
-        values = _ops.eigvalsh(matrices)
-    else:
-        wanted = matrices.double() if exactly else matrices
-        (values,) = _by_torch(lambda m: (torch.linalg.eigvalsh(m),), wanted)
-    return values.to(a.dtype).reshape(a.shape[:-1])
-
-
-def _by_torch(
-    solver: Callable[[Tensor], tuple[Tensor, ...]], matrices: Tensor
-) -> tuple[Tensor, ...]:
-    """Return what torch's ``solver`` gives, NaN for matrices that are not finite."""
-    if _can_look_at(matrices) and matrices.sum().isfinite():
-        with suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-            return tuple(solver(matrices))
-    usable, is_finite = _usable(matrices)
-    results = solver(usable)
-    return tuple(
-        torch.where(is_finite if result.dim() == 3 else is_finite[..., 0], result, torch.nan)
-        for result in results
-    )
-
-
-def _can_look_at(x: Tensor) -> bool:
-    """Tell whether the values of ``x`` are there, without waiting for a GPU."""
-    is_transformed = torch._C._are_functorch_transforms_active()
-    return x.device.type == "cpu" and type(x) is Tensor and not is_transformed
-
-
-def _usable(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lower triangles without what torch's solver fails on, and which are finite."""
-    lower = matrices.tril()
-    magnitude = lower.abs()
-    is_finite = magnitude.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
-    largest = magnitude.amax((-2, -1), keepdim=True)
-    is_kept = is_finite & (magnitude >= _NEGLIGIBLE * largest)
-    return torch.where(is_kept, lower, 0.0), is_finite
-
-
-@quick_to_apply
-class _Eigh(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(a: Tensor) -> tuple[Tensor, Tensor]:
-        return solve(a)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*output)
-
-    @staticmethod
-    def backward(ctx: Any, of_values: Tensor | None, of_vectors: Tensor | None) -> Tensor | None:
-        values, vectors = ctx.saved_tensors
-        with full_precision(values):
-            return gradient_of_matrices(values, vectors, of_values, of_vectors)
-
-
-def gradient_of_matrices(
-    values: Tensor, vectors: Tensor, of_values: Tensor | None, of_vectors: Tensor | None
-) -> Tensor | None:
-    """Return the gradient of symmetric matrices from those of their eigenvalues and vectors.
-
-    That of the vectors appears in second derivatives. Pairs of eigenvalues that are as good as
-    equal contribute nothing to it.
-    """
-    if of_vectors is None or values.shape[-1] == 0:
-        return None if of_values is None else (vectors * of_values.unsqueeze(-2)) @ vectors.mT
-    difference = values.unsqueeze(-2) - values.unsqueeze(-1)
-    largest = values.abs().amax(-1, keepdim=True).unsqueeze(-1)
-    is_pair = difference.abs() > rounding_tolerance(values.dtype) * largest
-    inverse = torch.where(is_pair, 1 / torch.where(is_pair, difference, 1.0), 0.0)
-    inner = inverse * (vectors.mT @ of_vectors)
-    if of_values is not None:
-        inner = inner + torch.diag_embed(of_values)
-    gradient = vectors @ inner @ vectors.mT
-    return (gradient + gradient.mT) / 2
-
-
-@quick_to_apply
-class _Constant(torch.autograd.Function):
-    """Eigenvectors that a caller sees, which have no gradient."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(vectors: Tensor) -> Tensor:
-        return vectors.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        raise RuntimeError(
-            "selkern.linalg.eigh has no gradient through its eigenvectors: use the eigenvalues"
-            " alone, selkern.eigenspectrum, or torch.linalg.eigh; detach() eigenvectors that are"
-            " meant as constants"
-        )
-
-
-@torch.compiler.allow_in_graph
-def _eigvalsh(a: Tensor) -> Tensor:
-    return _Eigh.apply(a)[0] if needs_gradient(a) else solve_values(a)
-
-
-@torch.compiler.allow_in_graph
-def _eigh(a: Tensor) -> tuple[Tensor, Tensor]:
-    if not needs_gradient(a):
-        return solve(a)
-    values, vectors = _Eigh.apply(a)
-    return values, _Constant.apply(vectors)
 
 
 def eigvalsh(a: Tensor) -> Tensor:
@@ -209,7 +55,7 @@ def eigvalsh(a: Tensor) -> Tensor:
     checks.matrices("a", a)
     if not _library.COMPILED:
         return reference.linalg.eigvalsh(a)
-    return _eigvalsh(a.to(result_dtype(a.dtype)))
+    return _linalg_autograd.eigvalsh(a.to(result_dtype(a.dtype)))
 
 
 def eigh(a: Tensor) -> EighResult:
@@ -248,7 +94,7 @@ def eigh(a: Tensor) -> EighResult:
     checks.matrices("a", a)
     if not _library.COMPILED:
         return EighResult(*reference.linalg.eigh(a))
-    return EighResult(*_eigh(a.to(result_dtype(a.dtype))))
+    return EighResult(*_linalg_autograd.eigh(a.to(result_dtype(a.dtype))))
 
 
 __all__ = ["EighResult", "eigh", "eigvalsh"]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selkern import _linalg_autograd, reference
 from selkern import _spectrum_checks as checks
-from selkern import linalg, reference
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
 from selkern._regularizer import Regularizer, check_backend, check_model, check_strength
@@ -219,7 +219,7 @@ class _Moments:
             raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
         if not self.products.isfinite().all():
             raise ValueError(f"the activations of layer {name!r} must be finite")
-        _, vectors = linalg.solve(self.products / (self.samples - 1))
+        _, vectors = _linalg_autograd.solve(self.products / (self.samples - 1))
         return vectors.flip(-1).to(self.dtype)
 
 

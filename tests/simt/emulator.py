@@ -12,17 +12,17 @@ import simt_build
 import torch
 
 import selkern._basis_autograd
+import selkern._linalg_autograd
 import selkern._penalty_autograd
 import selkern._selectivity_autograd
 import selkern._spectrum_autograd
-import selkern.linalg
 import selkern.pooling
 
 # Where the package looks its operators up.
 OPERATOR_MODULES = (
     selkern.pooling,
     selkern._selectivity_autograd,
-    selkern.linalg,
+    selkern._linalg_autograd,
     selkern._spectrum_autograd,
     selkern._penalty_autograd,
     selkern._basis_autograd,
