@@ -10,14 +10,20 @@ from torch import Tensor
 
 __all__ = [
     "ANCHOR",
+    "Penalty",
     "careful_spectrum",
+    "covariance_eigenvectors",
     "covariance_spectrum",
+    "eigenvalue_loss",
+    "frozen_loss",
     "frozen_spectrum",
     "gram_spectrum",
     "mean_selectivity_page",
     "power_law_page",
+    "published_loss",
     "published_penalty",
     "published_spectrum",
+    "vectorised_loss",
 ]
 
 ANCHOR = 11
@@ -85,6 +91,11 @@ def careful_spectrum(x: Tensor, solver: Solver = torch.linalg.eigh) -> Tensor:
     return spectrum
 
 
+def covariance_eigenvectors(x: Tensor) -> Tensor:
+    """Eigenvectors of the covariance in columns, found in float64, as a basis in float32."""
+    return torch.linalg.eigh(torch.cov(x.double().T)).eigenvectors.float()
+
+
 def published_spectrum(x: Tensor, basis: Tensor) -> Tensor:
     """Variances along a basis as the published code takes them, from the covariance [D, D]."""
     centred = x - x.mean(0)
@@ -116,3 +127,27 @@ def published_penalty(spectrum: Tensor, width: int) -> Tensor:
             excess = spectrum[index] / (kappa / (index + 1)) - 1
             penalty = penalty + excess**2 + torch.relu(excess)
     return penalty / width
+
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+"""Penalty of activations [N, D], given a basis [D, R]."""
+
+
+def eigenvalue_loss(x: Tensor, basis: Tensor | None = None) -> Tensor:
+    """Penalty of the eigenvalues themselves, which need no basis."""
+    return power_law_page(covariance_spectrum(x), x.shape[1])
+
+
+def published_loss(x: Tensor, basis: Tensor) -> Tensor:
+    """The published method to the letter: one variance after the other."""
+    return published_penalty(published_spectrum(x, basis), x.shape[1])
+
+
+def vectorised_loss(x: Tensor, basis: Tensor) -> Tensor:
+    """The published method with all variances at once."""
+    return power_law_page(published_spectrum(x, basis), x.shape[1])
+
+
+def frozen_loss(x: Tensor, basis: Tensor) -> Tensor:
+    """The same without a covariance."""
+    return power_law_page(frozen_spectrum(x, basis), x.shape[1])

@@ -45,6 +45,11 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
 
   // (x - mean over N) * scale of x [B, N, D]: result [B, N, D].
   m.def("center(Tensor x, float scale) -> Tensor");
+  // Of these X, either the Gram matrix X X^T [B, N, N] or X^T X [B, D, D].
+  m.def("centered_product(Tensor x, float scale, bool gram) -> Tensor");
+  // weights X for weights [B, N, N] of a Gram matrix, otherwise X weights with weights [B, D, D]:
+  // laid out as x made contiguous, in its dtype.
+  m.def("centered_matmul(Tensor x, Tensor weights, float scale, bool gram) -> Tensor");
 
   // Penalty [B] of spectra [B, R], largest first, against kappa / rank^exponent, and its derivative
   // [B, R]. Without kappa [B], the eigenvalue at rank `anchor` lies on the law.

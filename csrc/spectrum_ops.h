@@ -13,25 +13,64 @@ inline void check_result_dtype(const Tensor& tensor, const char* name) {
         name, " must be float32 or float64");
 }
 
+// Samples [B, N, D] as kernels read them.
+struct ReadableSamples {
+  Tensor rows;
+  Samples samples;
+
+  ReadableSamples(const Tensor& x, double scale) : rows(checked(x)) {
+    samples = {dtype_of(x, "x"), rows.const_data_ptr(), rows.stride(0), rows.stride(1), x.size(0),
+               x.size(1),        x.size(2),             scale};
+  }
+
+ private:
+  static Tensor checked(const Tensor& x) {
+    check(x.dim() == 3, "x must have shape [B, N, D], got ", x.dim(), " axes");
+    return x.size(2) == 1 || x.stride(2) == 1 ? x : torch::stable::contiguous(x);
+  }
+};
+
 template <typename Device>
 Tensor center(const Tensor& x, double scale) {
-  check(x.dim() == 3, "x must have shape [B, N, D], got ", x.dim(), " axes");
-  const DType dtype = dtype_of(x, "x");
+  const ReadableSamples readable(x, scale);
   Tensor centred = empty(sizes_of(x), result_type(x.scalar_type()), x);
   if (x.numel() == 0) return centred;
-  const bool adjacent = x.size(2) == 1 || x.stride(2) == 1;
-  const Tensor rows = adjacent ? x : torch::stable::contiguous(x);
-  const CenterParams params{dtype,
-                            rows.const_data_ptr(),
-                            rows.stride(0),
-                            rows.stride(1),
-                            x.size(0),
-                            x.size(1),
-                            x.size(2),
-                            scale,
-                            centred.mutable_data_ptr()};
-  Device::center(params, rows);
+  Device::center({readable.samples, centred.mutable_data_ptr()}, readable.rows);
   return centred;
+}
+
+template <typename Device>
+Tensor centered_product(const Tensor& x, double scale, bool gram) {
+  const ReadableSamples readable(x, scale);
+  const int64_t size = gram ? x.size(1) : x.size(2);
+  Tensor product = empty({x.size(0), size, size}, result_type(x.scalar_type()), x);
+  if (x.numel() == 0) return torch::stable::zero_(product);
+  const CenteredProductParams params{readable.samples, gram, product.mutable_data_ptr()};
+  if (Device::centered_product(params, readable.rows)) return product;
+  const Tensor centred = center<Device>(readable.rows, scale);
+  const Tensor transposed = torch::stable::transpose(centred, 1, 2);
+  return gram ? torch::stable::matmul(centred, transposed)
+              : torch::stable::matmul(transposed, centred);
+}
+
+template <typename Device>
+Tensor centered_matmul(const Tensor& x, const Tensor& weights, double scale, bool gram) {
+  const ReadableSamples readable(x, scale);
+  const int64_t size = gram ? x.size(1) : x.size(2);
+  check(weights.dim() == 3 && weights.size(0) == x.size(0) && weights.size(1) == size &&
+            weights.size(2) == size && weights.scalar_type() == result_type(x.scalar_type()),
+        "weights must hold a matrix of ", size, " rows and columns for each of x");
+  check_same_device(weights, x, "weights");
+  Tensor result = empty(sizes_of(x), x.scalar_type(), x);
+  if (x.numel() == 0) return result;
+  const Tensor dense = torch::stable::contiguous(weights);
+  const CenteredMatmulParams params{readable.samples, gram, dense.const_data_ptr(),
+                                    result.mutable_data_ptr()};
+  if (Device::centered_matmul(params, readable.rows)) return result;
+  const Tensor centred = center<Device>(readable.rows, scale);
+  return torch::stable::to(gram ? torch::stable::matmul(dense, centred)
+                                : torch::stable::matmul(centred, dense),
+                           x.scalar_type());
 }
 
 // kappa as kernels read it: one for each spectrum, contiguous.
@@ -146,6 +185,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> basis_penalty(const Tensor& projected
 template <typename Device>
 void register_spectrum(torch::stable::detail::StableLibrary& m) {
   m.impl("center", TORCH_BOX(&center<Device>));
+  m.impl("centered_product", TORCH_BOX(&centered_product<Device>));
+  m.impl("centered_matmul", TORCH_BOX(&centered_matmul<Device>));
   m.impl("power_law_penalty", TORCH_BOX(&power_law_penalty<Device>));
   m.impl("basis_spectrum", TORCH_BOX(&basis_spectrum<Device>));
   m.impl("basis_penalty", TORCH_BOX(&basis_penalty<Device>));

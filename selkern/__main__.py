@@ -38,6 +38,13 @@ def run_extra(
             file=sys.stderr,
         )
         return 1
+    if not is_installed("selkern._benchmarks"):
+        print(
+            f"python -m selkern {extra} needs selkern to be installed, and its source folder was"
+            " imported: run `pip install --no-build-isolation --editable .` there",
+            file=sys.stderr,
+        )
+        return 1
     main = cast("Callable[[Sequence[str]], int | None]", importlib.import_module(module).main)
     return main(arguments) or 0
 

@@ -57,6 +57,16 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
 
 
+def real(name: str, value: Any) -> float:
+    """Return ``value`` as a float, infinity where none holds it; bool is refused."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def ignore_index(value: Any) -> int:
     """Return an ``ignore_index`` that an int64 label can equal."""
     label = integer("ignore_index", value)
@@ -75,12 +85,7 @@ def num_classes(value: Any) -> int:
 
 def epsilon(value: Any) -> float:
     """Return a finite ``eps`` of at least zero."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"eps must be a real number, got {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = real("eps", value)
     if not 0 <= number < math.inf:
         raise ValueError(f"eps must be finite and at least 0, got {value}")
     return number

@@ -24,13 +24,16 @@ CPU: dict[tuple[torch.dtype, bool], tuple[Row, ...]] = {
     (torch.float64, True): (Row(2, 48), Row(4, 128), Row(8, 192), Row(16, 224), Row(64, 256)),
 }
 
+# Threads of a block, of which the CUDA kernel needs one a row.
+_LARGEST_ON_CUDA = 256
+
 
 def fits_own_kernel(a: Tensor, with_vectors: bool) -> bool:
     """Tell whether our own kernel solves ``a`` ``[B, M, M]``, float32 or float64."""
     batch, size = a.shape[0], a.shape[1]
     available = shared_memory(a.device)
     if available is not None:
-        return shared_memory_of(size, a.dtype) <= available
+        return size <= _LARGEST_ON_CUDA and shared_memory_of(size, a.dtype) <= available
     rows = CPU[a.dtype, with_vectors]
     return any(batch >= row.batch and size <= row.size for row in rows)
 

@@ -127,6 +127,17 @@ def _(x: Tensor, scale: float) -> Tensor:
     return x.new_empty(x.shape, dtype=result_dtype(x.dtype))
 
 
+@register_fake("selkern::centered_product")
+def _(x: Tensor, scale: float, gram: bool) -> Tensor:
+    size = x.shape[1] if gram else x.shape[2]
+    return x.new_empty((x.shape[0], size, size), dtype=result_dtype(x.dtype))
+
+
+@register_fake("selkern::centered_matmul")
+def _(x: Tensor, weights: Tensor, scale: float, gram: bool) -> Tensor:
+    return x.new_empty(x.shape)
+
+
 @register_fake("selkern::power_law_penalty")
 def _(
     spectrum: Tensor, kappa: Tensor | None, exponent: float, anchor: int, width: int
@@ -214,6 +225,8 @@ for _name in (
     "eigvalsh",
     "eigh",
     "center",
+    "centered_product",
+    "centered_matmul",
     "power_law_penalty",
     "basis_spectrum",
     "basis_penalty",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import numbers
 from types import TracebackType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from selkern import _checks
 from selkern._capture import Capture
 
-_BACKENDS = ("selkern", "reference")
+BACKENDS = ("selkern", "reference")
 
 Self = TypeVar("Self", bound="Regularizer")
 
@@ -20,6 +20,12 @@ class Regularizer:
     """Holds the taps on a model's layers; a context manager."""
 
     _capture: Capture
+    _backend: str
+
+    @property
+    def backend(self) -> str:
+        """What it computes with, "selkern" or "reference"."""
+        return self._backend
 
     def close(self) -> None:
         """Detach from the model and put every layer back as it was."""
@@ -48,13 +54,12 @@ def check_model(model: Any) -> None:
 def check_strength(name: str, value: Any) -> None:
     """Refuse anything but a finite real number or scalar tensor."""
     is_scalar = isinstance(value, Tensor) and value.dim() == 0
-    if isinstance(value, bool) or not (is_scalar or isinstance(value, numbers.Real)):
-        raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
-    if not math.isfinite(value):
+    if not math.isfinite(value if is_scalar else _checks.real(name, value)):
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def check_backend(backend: Any) -> None:
-    """Refuse a backend that is not there."""
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {_BACKENDS}, got {backend!r}")
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Return ``value``, one of the names in ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    return value

@@ -58,38 +58,52 @@ def centred_samples(x: Tensor) -> Tensor:
     return Center.forward(x, SCALE[result_dtype(x.dtype)])
 
 
+def _product(x: Tensor, gram: bool) -> Tensor:
+    """Return ``X X^T`` (the Gram matrix) or ``X^T X`` of the centred, scaled samples ``X``."""
+    with full_precision(x):
+        product = _ops.centered_product(as_batch(x), SCALE[result_dtype(x.dtype)], gram)
+    return product.reshape(*x.shape[:-2], *product.shape[1:])
+
+
+def _through_product(x: Tensor, of_product: Tensor, gram: bool, scale: float) -> Tensor:
+    """Return the gradient of ``x`` from that of such a product, half of a symmetric matrix.
+
+    ``scale`` is that of the samples.
+    """
+    with full_precision(x):
+        if not torch.is_grad_enabled():
+            grad = _ops.centered_matmul(as_batch(x), as_batch(of_product), scale, gram)
+            return grad.reshape(x.shape)
+        centred = Center.apply(x, scale)
+        return (of_product @ centred if gram else centred @ of_product).to(x.dtype)
+
+
+def _is_gram(x: Tensor) -> bool:
+    """Tell whether ``X X^T`` is smaller than ``X^T X``."""
+    return x.shape[-2] < x.shape[-1]
+
+
 @quick_to_apply
 class _Covariance(torch.autograd.Function):
-    """Covariance ``[..., D, D]`` of ``x`` ``[..., N, D]``; hidden: the centred, scaled samples."""
+    """Covariance ``[..., D, D]`` of ``x`` ``[..., N, D]``."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
-        centred = centred_samples(x)
-        with full_precision(centred):
-            return centred.mT @ centred * unscaled(x, correction), centred
+    def forward(x: Tensor, correction: int) -> Tensor:
+        return _product(x, gram=False) * unscaled(x, correction)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
-        x, correction = inputs
-        ctx.dtype = x.dtype
-        ctx.unscaled = unscaled(x, correction)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1])
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        x, ctx.correction = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor | None, of_centred: Tensor | None
-    ) -> tuple[Tensor | None, None]:
-        (centred,) = ctx.saved_tensors
-        if grad is not None:
-            with full_precision(centred):
-                through = centred @ (grad + grad.mT) * ctx.unscaled
-            of_centred = through if of_centred is None else of_centred + through
-        if of_centred is None:
-            return None, None
-        return Center.apply(of_centred, SCALE[centred.dtype]).to(ctx.dtype), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        scale = SCALE[grad.dtype]
+        through = (grad + grad.mT) * (unscaled(x, ctx.correction) * scale)
+        return _through_product(x, through, False, scale), None
 
 
 @quick_to_apply
@@ -97,66 +111,64 @@ class _Eigenspectra(torch.autograd.Function):
     """Spectrum ``[..., min(N, D)]`` of the covariance of each ``x`` ``[..., N, D]``.
 
     The hidden outputs are, for each of them, the eigenvectors of the smaller of ``X X^T`` and
-    ``X^T X``, in ascending order, and the centred, scaled samples.
+    ``X^T X``, in ascending order.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(correction: int, *xs: Tensor) -> tuple[Tensor, ...]:
-        centred = [centred_samples(x) for x in xs]
-        solutions = _solved_together([_product(c) for c in centred], _linalg_autograd.solve)
+        products = [_product(x, _is_gram(x)) for x in xs]
+        solutions = _solved_together(products, _linalg_autograd.solve)
         spectra = [_spectrum_of(values, x, correction) for x, (values, _) in zip(xs, solutions)]
-        return (*spectra, *(vectors for _, vectors in solutions), *centred)
+        return (*spectra, *(vectors for _, vectors in solutions))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        correction, *xs = inputs
-        ctx.dtypes = [x.dtype for x in xs]
-        ctx.unscaled = [unscaled(x, correction) for x in xs]
+        ctx.correction, *xs = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*output)
+        ctx.save_for_backward(*xs, *output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        layers = len(ctx.dtypes)
-        outputs = ctx.saved_tensors
-        of_xs = []
-        for i, (dtype, factor) in enumerate(zip(ctx.dtypes, ctx.unscaled)):
-            grad = _gradient_of_samples(outputs[i::layers], grads[i::layers], factor)
-            of_xs.append(None if grad is None else grad.to(dtype))
-        return (None, *of_xs)
+        layers = len(grads) // 2
+        saved = ctx.saved_tensors
+        return (
+            None,
+            *(
+                _gradient_of_samples(*saved[i::layers], *grads[i::layers], ctx.correction)
+                for i in range(layers)
+            ),
+        )
 
 
 def _gradient_of_samples(
-    outputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], unscaled: float
+    x: Tensor,
+    spectrum: Tensor,
+    vectors: Tensor,
+    of_spectrum: Tensor | None,
+    of_vectors: Tensor | None,
+    correction: int,
 ) -> Tensor | None:
-    """Return the gradient of samples from those of their spectrum, vectors and centred values."""
-    spectrum, vectors, centred = outputs
-    of_spectrum, of_vectors, of_centred = grads
-    scale = SCALE[centred.dtype]
-    is_centred = of_vectors is None and of_centred is None
+    """Return the gradient of samples from those of their spectrum and of its vectors."""
+    scale = SCALE[vectors.dtype]
+    to_spectrum = unscaled(x, correction)
     of_values = None
     if of_spectrum is not None:
-        factor = 2 * unscaled * (scale if is_centred else 1.0)
         # What is rounding, and set to zero, has no gradient.
-        of_values = torch.where(spectrum == 0, 0.0, of_spectrum * factor).flip(-1)
-    grad = None
-    with full_precision(centred):
+        of_values = torch.where(spectrum == 0, 0.0, of_spectrum * (2 * scale * to_spectrum))
+        of_values = of_values.flip(-1)
+    if of_vectors is not None:
+        of_vectors = 2 * scale * of_vectors
+    with full_precision(x):
         of_product = _linalg_autograd.gradient_of_matrices(
-            spectrum.flip(-1) / unscaled,
-            vectors,
-            of_values,
-            None if of_vectors is None else 2 * of_vectors,
+            spectrum.flip(-1) / to_spectrum, vectors, of_values, of_vectors
         )
-        if of_product is not None:
-            has_gram = centred.shape[-2] < centred.shape[-1]
-            grad = of_product @ centred if has_gram else centred @ of_product
-    if is_centred:
-        return grad
-    if of_centred is not None:
-        grad = of_centred if grad is None else grad + of_centred
-    return Center.apply(grad, scale)
+    if of_product is None:
+        return None
+    grad = _through_product(x, of_product, _is_gram(x), scale)
+    # Through the vectors of a Gram matrix comes a mean, too.
+    return grad if of_vectors is None else Center.apply(grad, 1.0).to(grad.dtype)
 
 
 def _solved_together(products: list[Tensor], solve: Callable[[Tensor], Any]) -> list[Any]:
@@ -183,14 +195,6 @@ def _solved_together(products: list[Tensor], solve: Callable[[Tensor], Any]) -> 
     return solutions
 
 
-def _product(centred: Tensor) -> Tensor:
-    """Return ``X X^T`` or ``X^T X``, whichever is smaller."""
-    with full_precision(centred):
-        if centred.shape[-2] < centred.shape[-1]:
-            return centred @ centred.mT
-        return centred.mT @ centred
-
-
 def _spectrum_of(values: Tensor, x: Tensor, correction: int) -> Tensor:
     """Return the spectrum from ascending eigenvalues of the product of scaled samples."""
     spectrum = values.flip(-1)
@@ -208,7 +212,7 @@ def _spectrum_of(values: Tensor, x: Tensor, correction: int) -> Tensor:
 @torch.compiler.allow_in_graph
 def covariance(x: Tensor, correction: int) -> Tensor:
     """Return the covariance ``[..., D, D]`` of ``x`` ``[..., N, D]``."""
-    return _Covariance.apply(x, correction)[0]
+    return _Covariance.apply(x, correction)
 
 
 @torch.compiler.allow_in_graph
@@ -217,7 +221,7 @@ def eigenspectra(xs: list[Tensor], correction: int) -> list[Tensor]:
     if any(needs_gradient(x) for x in xs):
         return list(_Eigenspectra.apply(correction, *xs)[: len(xs)])
     values = _solved_together(
-        [_product(centred_samples(x)) for x in xs],
+        [_product(x, _is_gram(x)) for x in xs],
         lambda products: _linalg_autograd.solve_values(products, exactly=True),
     )
     return [_spectrum_of(of_x, x, correction) for of_x, x in zip(values, xs)]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from selkern._checks import floating, integer, named_layers, same_device
+from selkern._checks import floating, integer, named_layers, real, same_device
 from selkern._layout import result_dtype
 
 
@@ -44,23 +43,17 @@ def correction(name: str, value: Any, x: Tensor) -> int:
     number = integer("correction", value)
     if number < 0:
         raise ValueError(f"correction must be at least 0, got {number}")
-    enough_samples(name, x, number)
-    return number
-
-
-def enough_samples(name: str, x: Tensor, correction: int) -> None:
-    """Refuse samples ``[..., N, D]`` that are no more than ``correction``."""
-    count = x.shape[-2]
-    if count <= correction:
+    if x.shape[-2] <= number:
         raise ValueError(
-            f"{name} must have more samples than correction, which is {correction}, "
-            f"got N = {count} in shape {tuple(x.shape)}"
+            f"{name} must have more samples than correction, which is {number}, "
+            f"got N = {x.shape[-2]} in shape {tuple(x.shape)}"
         )
+    return number
 
 
 def exponent(value: Any) -> float:
     """Return a finite exponent of at least zero."""
-    number = _real("exponent", value)
+    number = real("exponent", value)
     if not 0 <= number < math.inf:
         raise ValueError(f"exponent must be finite and at least 0, got {value}")
     return number
@@ -74,30 +67,49 @@ def anchor(value: Any) -> int:
     return rank
 
 
-def enough_ranks(name: str, ranks: int, anchor: int, x: Tensor | None = None) -> None:
-    """Refuse a spectrum without a rank after ``anchor``; ``x`` ``[..., N, D]`` is where it is from.
+_DROP_LAST = "where the last batch is short, give the DataLoader drop_last=True"
 
-    Parameters
-    ----------
-    name : str
-        What the caller passed: the spectrum, or the activations ``x``.
-    ranks : int
-        Length of the spectrum.
-    anchor : int
-        Rank at which the power law is tied to the spectrum.
-    x : Tensor, optional
-        The activations.
-    """
-    if ranks > anchor:
-        return
-    cure = "where the last batch is short, give the DataLoader drop_last=True"
-    if x is not None and x.shape[-1] <= anchor:
-        cure = "lower the anchor, or leave so narrow a layer out"
-    source = "" if x is None else f" from N = {x.shape[-2]} samples and D = {x.shape[-1]} units"
-    raise ValueError(
-        f"{name} must have at least {anchor + 1} ranks for anchor={anchor}, got {ranks}{source}; "
-        f"{cure}"
-    )
+
+def enough_ranks(name: str, x: Tensor, anchor: int) -> None:
+    """Refuse a spectrum ``[..., R]`` without a rank after ``anchor``."""
+    ranks = x.shape[-1]
+    if ranks <= anchor:
+        raise ValueError(
+            f"{name} must have at least {anchor + 1} ranks for anchor={anchor}, got {ranks}; "
+            f"lower the anchor or, {_DROP_LAST}"
+        )
+
+
+def enough_ranks_of_samples(name: str, x: Tensor, anchor: int) -> None:
+    """Refuse samples ``[N, D]`` whose covariance has no rank after ``anchor`` but zeros."""
+    count, units = x.shape
+    ranks = max(0, min(count - 1, units))
+    if ranks <= anchor:
+        is_narrow = units <= anchor
+        cure = "lower the anchor, or leave so narrow a layer out" if is_narrow else _DROP_LAST
+        raise ValueError(
+            f"{name} must have at least {anchor + 1} ranks that can be above 0 for "
+            f"anchor={anchor}, got {ranks} from N = {count} samples, of which the mean takes a "
+            f"rank, and D = {units} units; {cure}"
+        )
+
+
+def enough_ranks_of_basis(name: str, x: Tensor, basis: Tensor, anchor: int) -> None:
+    """Refuse samples ``[N, D]`` without variance, and a basis without a rank after ``anchor``."""
+    (count, units), ranks = x.shape, basis.shape[1]
+    if ranks <= anchor:
+        is_narrow = units <= anchor
+        cure = "leave so narrow a layer out" if is_narrow else "give a basis of more directions"
+        raise ValueError(
+            f"{name} must have at least {anchor + 1} ranks for anchor={anchor}, got {ranks}, the "
+            f"directions of its basis, from N = {count} samples and D = {units} units; lower the "
+            f"anchor, or {cure}"
+        )
+    if count < 2:
+        raise ValueError(
+            f"{name} must have at least 2 samples, got N = {count} in shape {tuple(x.shape)}; "
+            f"{_DROP_LAST}"
+        )
 
 
 def width(value: Any, ranks: int) -> int:
@@ -122,7 +134,7 @@ def kappa(name: str, value: Any, batch: Sequence[int], like: Tensor) -> Tensor |
             raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
         same_device(name, value, like.device)
         return value.detach().to(dtype).expand(batch)
-    number = _real(name, value)
+    number = real(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be finite and greater than 0, got {value}")
     return torch.full(tuple(batch), number, dtype=dtype, device=like.device)
@@ -132,13 +144,19 @@ def basis(name: str, value: Any, x: Tensor) -> Tensor | None:
     """Return ``value`` as a constant ``[D, R]`` of the result dtype of ``x`` ``[..., N, D]``."""
     if value is None:
         return None
-    floating(name, value)
-    if value.dim() != 2 or value.shape[0] != x.shape[-1]:
-        raise ValueError(
-            f"{name} must have shape [{x.shape[-1]}, R], one row a unit, got {tuple(value.shape)}"
-        )
+    directions(name, value, x.shape[-1])
     same_device(name, value, x.device)
     return value.detach().to(result_dtype(x.dtype))
+
+
+def directions(name: str, value: Any, units: int | None = None) -> None:
+    """Refuse anything but a dense floating tensor ``[units, R]``."""
+    floating(name, value)
+    if value.dim() != 2 or units not in (None, value.shape[0]):
+        rows = "D" if units is None else units
+        raise ValueError(
+            f"{name} must have shape [{rows}, R], one row a unit, got {tuple(value.shape)}"
+        )
 
 
 def layers(activations: Any) -> tuple[list[str], list[Tensor]]:
@@ -152,6 +170,32 @@ def layers(activations: Any) -> tuple[list[str], list[Tensor]]:
             )
         same_device(name, x, tensors[0].device)
     return names, [x.flatten(1) for x in tensors]
+
+
+class SpectralLayer(NamedTuple):
+    """A layer of the spectral loss: samples ``[N, D]`` and the constants given for it."""
+
+    x: Tensor
+    basis: Tensor | None
+    kappa: Tensor | None
+
+
+def spectral_layers(
+    activations: Any, anchor: int, basis_of_each: Any, kappa_of_each: Any
+) -> list[SpectralLayer]:
+    """Return the layers of a spectral loss, each of which has a rank after the anchor."""
+    names, tensors = layers(activations)
+    bases = one_per_layer("basis", basis_of_each, activations)
+    kappas = one_per_layer("kappa", kappa_of_each, activations)
+    found = []
+    for name, x, of_basis, of_kappa in zip(names, tensors, bases, kappas):
+        layer = SpectralLayer(x, basis(*of_basis, x), kappa(*of_kappa, (), x))
+        if layer.basis is None:
+            enough_ranks_of_samples(name, x, anchor)
+        else:
+            enough_ranks_of_basis(name, x, layer.basis, anchor)
+        found.append(layer)
+    return found
 
 
 def one_per_layer(name: str, value: Any, activations: Any) -> list[tuple[str, Any]]:
@@ -175,12 +219,3 @@ def one_per_layer(name: str, value: Any, activations: Any) -> list[tuple[str, An
             f"{name} must have one entry for each of the {count} activations, got {len(value)}"
         )
     return [(f"{name}[{i}]", entry) for i, entry in enumerate(value)]
-
-
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf

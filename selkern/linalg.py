@@ -21,12 +21,14 @@ class EighResult(NamedTuple):
 def eigvalsh(a: Tensor) -> Tensor:
     r"""Eigenvalues of symmetric matrices, ascending.
 
-    As :func:`torch.linalg.eigvalsh`. Batches of small matrices are solved by one kernel: on the CPU
-    a matrix in each lane of a vector, on CUDA one in each warp or block, without a
-    synchronisation. Larger ones go to torch. The gradient,
-    :math:`V \operatorname{diag}(g) V^\top`, is finite at repeated eigenvalues; second derivatives
-    are exact for distinct eigenvalues, and take pairs closer than 2e-6 (float64: 1e-12) of the
-    largest for equal.
+    As :func:`torch.linalg.eigvalsh`. The spectra of :func:`selkern.eigenspectrum` and
+    :mod:`selkern.analysis` are descending: ``eigvalsh(a).flip(-1)``.
+
+    Batches of small matrices are solved by one kernel: on the CPU a matrix in each lane of a
+    vector, on CUDA one in each warp or block, without a synchronisation. Larger ones go to torch.
+    The gradient, :math:`V \operatorname{diag}(g) V^\top`, is finite at repeated eigenvalues; second
+    derivatives are exact for distinct eigenvalues, and take pairs closer than 2e-6 (float64: 1e-12)
+    of the largest for equal.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from selkern import _checks, reference
 from selkern._capture import Capture, MeanReader, find_layers
-from selkern._regularizer import Regularizer, check_backend, check_model, check_strength
+from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
 from selkern.pooling import spatial_mean
 from selkern.selectivity import selectivity_of_layers
 
@@ -47,7 +47,7 @@ class SelectivityRegularizer(Regularizer):
     ignore_index : int, default -100
         Samples with this label take no part.
     backend : {"selkern", "reference"}
-        "reference" runs the same in plain PyTorch.
+        "reference" runs the same in plain PyTorch; it stays.
 
     Raises
     ------
@@ -84,12 +84,11 @@ class SelectivityRegularizer(Regularizer):
         check_strength("alpha", alpha)
         if _checks.integer("unit_dim", unit_dim) == 0:
             raise ValueError("unit_dim must not be 0, the axis of the samples, got 0")
-        check_backend(backend)
         self.alpha = alpha
         self.num_classes = _checks.num_classes(num_classes)
         self.eps = _checks.epsilon(eps)
         self.ignore_index = _checks.ignore_index(ignore_index)
-        self.backend = backend
+        self._backend = one_of("backend", backend, BACKENDS)
         self._capture = Capture(
             model,
             find_layers(model, layers, (nn.ReLU,)),

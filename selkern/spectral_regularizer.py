@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selkern import _linalg_autograd, reference
+from selkern import _linalg_autograd
 from selkern import _spectrum_checks as checks
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
-from selkern._regularizer import Regularizer, check_backend, check_model, check_strength
-from selkern.spectrum import spectral_loss_of_layers
+from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
+from selkern._spectral_loss import spectral_loss_of_layers
+from selkern.reference import _spectrum as plain
 
 _ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid)
 _MODES = ("exact", "frozen")
@@ -29,12 +31,17 @@ class SpectralRegularizer(Regularizer):
     minibatch, flattened to ``[N, D]``. In mode "exact" the eigenvalues are those of the minibatch's
     own covariance. In mode "frozen", the published method, they are variances along the
     eigenvectors of the whole data set's covariance, which :meth:`refresh` takes, usually once an
-    epoch.
+    epoch. Feature maps and tokens are flattened too: a layer of 16 channels of 32 by 32 positions
+    has 16,384 units. "frozen" is for layers of up to a few thousand.
 
     The activations of the last forward before the call count, as for
     :class:`SelectivityRegularizer`; nothing is kept under ``torch.no_grad``. A module called twice
     in a forward is two layers, ``tanh`` and ``tanh_1``. The model stays as it is attached until
     :meth:`close`.
+
+    Where several processes train one model, spectra are those of a process's own batch. Bases
+    should be the same in all of them: let each process refresh from the same data, without a
+    DistributedSampler, or broadcast :attr:`bases`.
 
     Parameters
     ----------
@@ -42,7 +49,7 @@ class SpectralRegularizer(Regularizer):
         The model; compiled and distributed wrappers are looked through. Attach before a compiled
         model runs for the first time.
     beta : float
-        Strength; a plain attribute that may change between steps.
+        Strength; like ``exponent`` and ``anchor`` a plain attribute that may change between steps.
     layers : str, nn.Module, or iterable of them, optional
         Dotted names, globs or submodules; without it, every ``nn.ReLU``, ``nn.Tanh``, ``nn.GELU``,
         ``nn.SiLU`` and ``nn.Sigmoid``.
@@ -51,9 +58,9 @@ class SpectralRegularizer(Regularizer):
     anchor : int, default 11
         Rank, counted from 1, at which the law meets each spectrum; later ranks are penalised.
     mode : {"exact", "frozen"}
-        Where eigenvalues come from.
+        Where eigenvalues come from; it stays.
     backend : {"selkern", "reference"}
-        "reference" runs the same in plain PyTorch.
+        "reference" runs the same in plain PyTorch; it stays.
 
     Raises
     ------
@@ -87,14 +94,11 @@ class SpectralRegularizer(Regularizer):
     ):
         check_model(model)
         check_strength("beta", beta)
-        if mode not in _MODES:
-            raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
-        check_backend(backend)
         self.beta = beta
         self.exponent = checks.exponent(exponent)
         self.anchor = checks.anchor(anchor)
-        self.mode = mode
-        self.backend = backend
+        self._mode = one_of("mode", mode, _MODES)
+        self._backend = one_of("backend", backend, BACKENDS)
         self._model = model
         self._capture = Capture(model, find_layers(model, layers, _ACTIVATIONS), WholeReader())
         self._bases: dict[str, Tensor] = {}
@@ -112,15 +116,14 @@ class SpectralRegularizer(Regularizer):
         ------
         RuntimeError
             If nothing was captured, an activation was changed in place since, or a frozen
-            regularizer has no basis for a layer.
+            regularizer has no basis for a layer, or one for another number of units.
         ValueError
-            If a layer has no rank after the anchor, as with a short last batch.
+            If a layer has no rank after the anchor that can be above 0, as with a short last batch,
+            or another value does not fit.
         """
         activations = self._capture.kept()
         of_layers = (
-            spectral_loss_of_layers
-            if self.backend == "selkern"
-            else reference.spectral_loss_of_layers
+            spectral_loss_of_layers if self.backend == "selkern" else plain.spectral_loss_of_layers
         )
         penalty, spectra = of_layers(
             activations,
@@ -141,15 +144,57 @@ class SpectralRegularizer(Regularizer):
                 f"layers {missing} have no basis: call refresh(loader) before the first step, and "
                 "after a change of the model"
             )
+        for name, x in activations.items():
+            units, rows = math.prod(x.shape[1:]), self._bases[name].shape[0]
+            if rows != units:
+                raise RuntimeError(
+                    f"the basis of layer {name!r} is for {rows} units, and the layer has {units}: "
+                    "call refresh(loader) again"
+                )
         return {
             name: self._bases[name].to(x.device, result_dtype(x.dtype))
             for name, x in activations.items()
         }
 
     @property
+    def mode(self) -> str:
+        """Where eigenvalues come from, "exact" or "frozen"."""
+        return self._mode
+
+    @property
     def spectra(self) -> dict[str, Tensor]:
-        """Eigenvalues of each layer in the last call, detached, largest first, by layer name."""
+        """Spectrum of each layer in the last call, detached, largest first, by layer name.
+
+        Eigenvalues in mode "exact", variances along the basis in mode "frozen".
+        """
         return self._spectra
+
+    @property
+    def bases(self) -> dict[str, Tensor]:
+        """Basis of each layer in mode "frozen", by layer name.
+
+        Directions ``[D, R]`` in columns, ``[D, D]`` after :meth:`refresh`; empty before it. May be
+        set, so that training that goes on where it was left needs no refresh. Saved with
+        ``torch.save(reg.bases, path)``, they are set with ``reg.bases = torch.load(path)``.
+        """
+        return self._bases
+
+    @bases.setter
+    def bases(self, bases: Mapping[str, Tensor]) -> None:
+        self._check_frozen("bases")
+        if not isinstance(bases, Mapping):
+            kind = type(bases).__name__
+            raise TypeError(f"bases must be a mapping of layer names to tensors, got {kind}")
+        for name, basis in bases.items():
+            checks.directions(f"bases[{name!r}]", basis)
+        self._bases = {name: basis.detach() for name, basis in bases.items()}
+
+    def _check_frozen(self, what: str) -> None:
+        if self._mode != "frozen":
+            raise RuntimeError(
+                f"mode must be 'frozen' for {what}, got {self._mode!r}, in which eigenvalues are those "
+                "of each batch alone"
+            )
 
     def refresh(self, loader: Iterable[Any]) -> None:
         """Take the eigenvectors of each layer's covariance over a data set, for mode "frozen".
@@ -157,6 +202,10 @@ class SpectralRegularizer(Regularizer):
         The model runs over the data once, in evaluation mode and without gradients; every module's
         mode is put back. Covariances are merged batch by batch in float64, and no activation is
         kept.
+
+        A layer of ``D`` units, for maps and tokens the product of all axes but the first, takes a
+        few matrices of ``8 D^2`` bytes, and time that grows with ``D^3``: at 4,096 units 134 MB
+        each, and half a minute on a CPU core. Choose ``layers`` where that is too much.
 
         Parameters
         ----------
@@ -166,31 +215,46 @@ class SpectralRegularizer(Regularizer):
 
         Raises
         ------
+        RuntimeError
+            If the mode is not "frozen".
         TypeError
-            If ``loader`` is no iterable, or a batch neither a tensor nor begins with one.
+            If ``loader`` is no iterable of batches, or a batch neither a tensor nor begins with
+            one.
         ValueError
-            If there are fewer than two samples, or an activation is not finite.
+            If there are fewer than two samples, an activation is not finite, or a layer has not as
+            many units in all batches.
         """
-        if not isinstance(loader, Iterable):
-            kind = type(loader).__name__
-            raise TypeError(f"loader must be an iterable of batches, got {kind}")
+        self._check_frozen("refresh")
+        _check_loader(loader)
+        # Tensors that inference_mode makes could take no part in a training step.
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _evaluating(self._model),
+            self._capture.without_grad(),
+        ):
+            self._bases = self._eigenvectors(loader)
+
+    def _eigenvectors(self, loader: Iterable[Any]) -> dict[str, Tensor]:
         moments: dict[str, _Moments] = {}
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
-        with torch.no_grad(), _evaluating(self._model), self._capture.without_grad():
-            for batch in loader:
-                self._model(_input_of(batch).to(device))
-                for name, x in self._capture.kept().items():
-                    moments.setdefault(name, _Moments()).merge(x.flatten(1))
+        for batch in loader:
+            self._model(_input_of(batch).to(device))
+            for name, x in self._capture.kept().items():
+                moments.setdefault(name, _Moments(name)).merge(x.flatten(1))
         if not moments:
             raise ValueError("loader must hold at least one batch, got none")
-        self._bases = {name: of_layer.eigenvectors(name) for name, of_layer in moments.items()}
+        return {name: of_layer.eigenvectors() for name, of_layer in moments.items()}
 
 
 class _Moments:
     """Number of samples, their mean and the products of their differences from it, in float64."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.samples = 0
+        self.mean = torch.empty(0)
+        self.products = torch.empty(0, 0)
         self.dtype = torch.float32
 
     def merge(self, x: Tensor) -> None:
@@ -198,6 +262,12 @@ class _Moments:
         samples = x.shape[0]
         if samples == 0:
             return
+        if self.samples and x.shape[1] != len(self.mean):
+            raise ValueError(
+                f"layer {self.name!r} must have as many units in every batch of loader, got "
+                f"{x.shape[1]} after {len(self.mean)}: give inputs of one size, or leave it out "
+                "of layers="
+            )
         rows = x.double()
         mean = rows.mean(0)
         rows = rows - mean
@@ -213,12 +283,12 @@ class _Moments:
         self.mean += difference * (samples / total)
         self.samples = total
 
-    def eigenvectors(self, name: str) -> Tensor:
+    def eigenvectors(self) -> Tensor:
         """Return the eigenvectors ``[D, D]``, that of the largest eigenvalue first."""
         if self.samples < 2:
             raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
         if not self.products.isfinite().all():
-            raise ValueError(f"the activations of layer {name!r} must be finite")
+            raise ValueError(f"the activations of layer {self.name!r} must be finite")
         _, vectors = _linalg_autograd.solve(self.products / (self.samples - 1))
         return vectors.flip(-1).to(self.dtype)
 
@@ -234,13 +304,21 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _check_loader(loader: Any) -> None:
+    if isinstance(loader, Tensor):
+        raise TypeError("loader must be an iterable of batches, got Tensor: pass [images]")
+    if not isinstance(loader, Iterable):
+        kind = type(loader).__name__
+        raise TypeError(f"loader must be an iterable of batches, got {kind}")
+
+
 def _input_of(batch: Any) -> Tensor:
     first = batch[0] if isinstance(batch, Sequence) and batch else batch
     if not isinstance(first, Tensor):
         raise TypeError(
             f"loader must give tensors, or tuples that begin with one, got {type(first).__name__}"
         )
-    return first
+    return first.clone() if first.is_inference() else first
 
 
 __all__ = ["SpectralRegularizer"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from selkern import _basis_autograd, _library, _penalty_autograd, _spectrum_autograd, reference
 from selkern import _spectrum_checks as checks
 from selkern._checks import Activations
 from selkern._layout import result_dtype
+from selkern._spectral_loss import spectral_loss_of_layers
 
 
 def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
@@ -72,7 +72,9 @@ def eigenspectrum(x: Tensor, *, correction: int = 1, basis: Tensor | None = None
     distinct eigenvalues, and take pairs closer than the tolerance for equal.
 
     Rounding is no spectrum: values up to 2e-6 (float64: 1e-12) of the largest are 0, and so are,
-    without a basis, ranks ``N`` and beyond; they have no gradient.
+    without a basis, ranks ``N`` and beyond; they have no gradient. A true eigenvalue within
+    rounding of that limit may be kept or dropped, depending on the order of the samples: give
+    float64 where a spectrum is as wide as that.
 
     Parameters
     ----------
@@ -168,7 +170,7 @@ def power_law_penalty(
     """
     checks.spectrum("spectrum", spectrum)
     exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
-    checks.enough_ranks("spectrum", spectrum.shape[-1], anchor)
+    checks.enough_ranks("spectrum", spectrum, anchor)
     width = checks.width(width, spectrum.shape[-1])
     constant = checks.kappa("kappa", kappa, spectrum.shape[:-1], spectrum)
     if not _library.COMPILED:
@@ -193,7 +195,8 @@ def spectral_loss(
                   \left[ r_{ln}^2 + \max(0, r_{ln}) \right]
 
     with the terms of :func:`power_law_penalty` (Nassar et al., arXiv 2012.04729), of the covariance
-    over the batch.
+    over the batch. The sum has as many terms as the smaller of ``N - 1`` and ``D`` exceeds the
+    anchor by, so give more samples than units where that can be.
 
     Parameters
     ----------
@@ -205,12 +208,13 @@ def spectral_loss(
     anchor : int, default 11
         Rank, counted from 1, at which the law meets the spectrum.
     basis : Tensor, or sequence or mapping of Tensor, optional
-        Directions ``[D, R]``, one tensor for a single layer, otherwise one for each. Variances are
-        taken along them in place of an eigendecomposition: the published method, with eigenvectors
-        of the whole data set. They count as constant.
+        Directions ``[D, R]``: one tensor where ``activations`` is a single tensor, otherwise one
+        for each of them, or None for some. Variances are taken along them in place of an
+        eigendecomposition: the published method, with eigenvectors of the whole data set. They
+        count as constant.
     kappa : float or Tensor, or sequence or mapping of them, optional
-        Value of the law at rank 1 in place of the anchor's, one for a single layer, otherwise one
-        for each.
+        Value of the law at rank 1 in place of the anchor's: one number where ``activations`` is a
+        single tensor, otherwise one for each of them, or None for some.
 
     Returns
     -------
@@ -222,8 +226,9 @@ def spectral_loss(
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If a layer has no rank after the anchor, as with a short last batch, or another value does
-        not fit.
+        If a layer has no rank after the anchor that can be above 0: ``min(N - 1, D)`` of at most
+        ``anchor``, as with a short last batch, or a basis of so few directions. If another value
+        does not fit.
 
     Examples
     --------
@@ -231,44 +236,10 @@ def spectral_loss(
     >>> spectral_loss([x, x], anchor=1)
     tensor(0.1250)
     """
-    of_layers = spectral_loss_of_layers
+    options: dict[str, Any] = {"anchor": anchor, "basis": basis, "kappa": kappa}
     if not _library.COMPILED:
-        of_layers = reference.spectral_loss_of_layers
-    return of_layers(activations, exponent=exponent, anchor=anchor, basis=basis, kappa=kappa)[0]
-
-
-def spectral_loss_of_layers(
-    activations: Activations, *, exponent: float, anchor: int, basis: Any, kappa: Any
-) -> tuple[Tensor, list[Tensor]]:
-    """Return :func:`spectral_loss` and the spectrum of each layer."""
-    names, layers = checks.layers(activations)
-    exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
-    bases = checks.one_per_layer("basis", basis, activations)
-    kappas = checks.one_per_layer("kappa", kappa, activations)
-    directions = [checks.basis(*of_layer, x) for of_layer, x in zip(bases, layers)]
-    constants = [checks.kappa(*of_layer, (), x) for of_layer, x in zip(kappas, layers)]
-    for name, x, of_layer in zip(names, layers, directions):
-        ranks = min(x.shape) if of_layer is None else of_layer.shape[1]
-        checks.enough_ranks(name, ranks, anchor, x)
-        checks.enough_samples(name, x, 1)
-    # Layers of one size are solved together.
-    exact = [x for x, of_layer in zip(layers, directions) if of_layer is None]
-    exact_spectra = iter(_spectrum_autograd.eigenspectra(exact, 1) if exact else ())
-    penalties, spectra = [], []
-    for x, of_layer, constant in zip(layers, directions, constants):
-        if of_layer is not None:
-            penalty, spectrum = _basis_autograd.basis_penalty(
-                x, of_layer, constant, exponent, anchor
-            )
-        else:
-            spectrum = next(exact_spectra)
-            penalty = _penalty_autograd.power_law_penalty(
-                spectrum, constant, exponent, anchor, x.shape[1]
-            )
-        penalties.append(penalty)
-        spectra.append(spectrum)
-    dtype = result_dtype(*(penalty.dtype for penalty in penalties))
-    return torch.stack([penalty.to(dtype) for penalty in penalties]).mean(), spectra
+        return reference.spectral_loss(activations, exponent=exponent, **options)
+    return spectral_loss_of_layers(activations, exponent=exponent, **options)[0]
 
 
 __all__ = ["covariance", "eigenspectrum", "power_law_penalty", "spectral_loss"]

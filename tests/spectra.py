@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 EIGENVALUE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 # torch's float32 solver is less accurate without vectors.
 LARGE_EIGENVALUE_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+FAR_MEAN_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 VECTOR_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 EIGENVALUE_GRADIENT_TOLERANCE = {
     torch.float16: 2e-3,
@@ -50,6 +51,10 @@ def with_eigenvalues(*values: float) -> Tensor:
     vectors = orthogonal(len(values))
     matrix = (vectors * torch.tensor(values, dtype=torch.float64)) @ vectors.mT
     return (matrix + matrix.mT) / 2
+
+
+def descending(*shape: int) -> Tensor:
+    return normal(*shape).square().sort(dim=-1, descending=True).values
 
 
 def symmetric(*shape: int) -> Tensor:
@@ -244,6 +249,10 @@ def assert_gradient_of_eigenvalues(actual: Tensor, expected: Tensor) -> None:
     assert_within(actual, expected, tolerance, expected.norm().expand_as(expected))
 
 
+def tolerance_for(name: str) -> dict[torch.dtype, float]:
+    return FAR_MEAN_TOLERANCE if name.startswith("far_mean") else EIGENVALUE_TOLERANCE
+
+
 def rounded(name: str, dtype: torch.dtype) -> Tensor:
     return HARD_SAMPLES[name]().to(dtype)
 
@@ -253,6 +262,24 @@ def eigenbasis(x: Tensor) -> Tensor:
     samples = x.double() - x.double().mean(0)
     _, vectors = np.linalg.eigh(as_array(samples.mT @ samples))
     return torch.from_numpy(vectors[:, ::-1].copy()).to(result_dtype(x.dtype))
+
+
+# ------------------------------------------------------------------------------------- gradients
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = x.detach().requires_grad_()
+    value = function(leaf)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def with_gradients(function: Callable[[Tensor], Tensor], x: Tensor, slopes: Tensor) -> list[Tensor]:
+    """Return the spectrum, and the gradient of its product with the slopes."""
+    leaf = x.detach().requires_grad_()
+    spectrum = function(leaf)
+    (gradient,) = torch.autograd.grad(spectrum, leaf, slopes.to(spectrum))
+    return [spectrum.detach(), gradient]
 
 
 # ----------------------------------------------------------------------------- operators at work

@@ -279,13 +279,13 @@ def results(of_call: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 class TestKinds:
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-    def test_arrays_give_what_tensors_give_as_arrays(
+    def test_arrays_give_what_tensors_give_as_arrays_or_scalars(
         self, call: Callable[[Any], Any], dtype: type
     ) -> None:
         array = random(20, 10).astype(dtype) ** 2
         of_array, of_tensor = call(array), call(torch.from_numpy(array))
         for actual, expected in zip(results(of_array), results(of_tensor), strict=True):
-            assert isinstance(actual, np.ndarray)
+            assert isinstance(actual, np.ndarray if expected.dim() else np.generic)
             assert isinstance(expected, torch.Tensor)
             np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
             assert actual.dtype == expected.numpy().dtype
@@ -313,6 +313,17 @@ class TestKinds:
             call(torch.tensor(1.0))
 
 
+@pytest.mark.parametrize(
+    "name", ["participation_ratio", "effective_rank", "components_for_variance", "fit_power_law"]
+)
+def test_a_batch_of_arrays_gives_arrays(name: str) -> None:
+    array = random(3, 20, 10) ** 2
+    of_batch, of_one = (results(CALLS[name](x)) for x in (array, array[1]))
+    for actual, expected in zip(of_batch, of_one, strict=True):
+        assert isinstance(actual, np.ndarray)
+        np.testing.assert_allclose(actual[1], expected)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("call", "message"),
@@ -321,6 +332,7 @@ class TestRefusals:
             (lambda x: analysis.components_for_variance(x, 0), "above 0 and at most 1, got 0"),
             (lambda x: analysis.components_for_variance(x, 1.01), "at most 1, got 1.01"),
             (lambda x: analysis.components_for_variance(x, float("nan")), "got nan"),
+            (lambda x: analysis.components_for_variance(x, 10**400), "at most 1, got 1000"),
             (lambda x: analysis.fit_power_law(x, 0), "first must be at least 1, got 0"),
             (lambda x: analysis.fit_power_law(x, 12), "first = 12 to last = 500, got 12 ranks"),
             (lambda x: analysis.fit_power_law(x, 5, 5), "from first = 5 to last = 5"),

@@ -33,8 +33,8 @@ SMALL = {
     "class_means_70000": {"samples": 96, "units": 2},
 }
 STEP = {
-    "batch": 16,
-    "size": 16,
+    "samples": 16,
+    "image_shape": (3, 16, 16),
     "width": 4,
     "num_classes": 5,
     "compile_options": {"backend": "eager"},

@@ -54,7 +54,7 @@ FLOATING_ATOMICS += ["ATOM.E.ADD.BF16x2.RN.STRONG.GPU", "ATOMG.E.ADD.BF16_V2.RN.
 FLOATING_ATOMICS += ["ATOMG.E.ADD.F16x2.RN.STRONG.GPU", "ATOMS.ADD.F32"]
 
 
-def kernel(*opcodes: str, name: str = "add_kernel<float>", **resources: int) -> Kernel:
+def kernel(*opcodes: str, name: str = "add_kernel<float>", **resources: int | None) -> Kernel:
     return Kernel(name, opcodes, threads=256, **resources)
 
 
@@ -71,6 +71,11 @@ class TestReading:
             threads=256,
         )
         assert other == Kernel("other", ("UIADD3",), registers=8)
+
+    def test_dynamic_shared_memory(self) -> None:
+        # What the block itself reserves, and nothing else.
+        [_, other] = parse_kernels(SASS, USAGE.replace("SHARED:0", "SHARED:1024"), ELF)
+        assert other.shared_bytes is None
 
     def test_opcode_without_operands(self) -> None:
         assert parse_sass("Function : f\n  /*0000*/  EXIT ;") == {"f": ("EXIT",)}
@@ -197,6 +202,17 @@ class TestTable:
             "+| `add_kernel<float>` | 42 | 0 | 256 | 6 | registers | 0 | 0 |",
         ]
 
+    def test_dynamic_shared_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def occupancy(kernels: list[Kernel], toolkit: Path) -> list[str]:
+            return [f"{each.registers} threads" for each in kernels]
+
+        monkeypatch.setattr(check_cuda, "_occupancy", occupancy)
+        kernels = [kernel(registers=1), kernel(shared_bytes=None), kernel(registers=2)]
+        resident = check_cuda.resident_blocks(kernels, Path())
+        assert resident == ["1 threads", "", "2 threads"]
+        row = check_cuda.table(kernels, resident, "13.0.88").splitlines()[-2]
+        assert row == "| `add_kernel<float>` | 0 | dynamic | 256 |  |  | 0 | 0 |"
+
 
 PRELUDE = """
 #include <cuda_bf16.h>
@@ -300,6 +316,19 @@ class TestCompiled:
         assert (kernel.threads, kernel.shared_bytes) == (128, 512)
         toolkit = choose_toolkit((13, 0), os.environ)
         assert check_cuda.resident_blocks([kernel], toolkit.home) == ["16 threads"]
+
+    def test_dynamic_shared_memory(self, tmp_path: Path) -> None:
+        source = """
+            KERNEL f(float* y) {
+              extern __shared__ float values[];
+              values[threadIdx.x] = y[threadIdx.x];
+              __syncthreads();
+              y[threadIdx.x] = values[127 - threadIdx.x];
+            }"""
+        [kernel] = compile_kernel(source, tmp_path)
+        assert kernel.shared_bytes is None
+        [kernel] = compile_kernel("KERNEL g(float* y) { y[threadIdx.x] = 1; }", tmp_path)
+        assert kernel.shared_bytes == 0
 
 
 @compiled

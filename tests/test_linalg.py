@@ -21,6 +21,7 @@ from spectra import (
 from torch import Tensor
 
 import selkern
+from selkern import _crossover
 from selkern._crossover import fits_own_kernel
 
 SIZES = [*range(1, 71), 79, 96, 100, 127, 128, 129, 160, 161, 200, 231, 257, 300]
@@ -94,6 +95,19 @@ def test_every_instruction_set(capability: str, dtype: torch.dtype, size: int) -
     check_eigh(selkern, a)
 
 
+@RESULT_DTYPES
+@pytest.mark.parametrize("batch", [1, 4])
+def test_entries_at_both_ends_of_the_range(capability: str, batch: int, dtype: torch.dtype) -> None:
+    ends = torch.finfo(dtype)
+    beside = torch.full((8,), 0.2, dtype=torch.float64)
+    matrix = torch.eye(9, dtype=torch.float64) + torch.diag(beside, 1) + torch.diag(beside, -1)
+    for scale in (0.6 * ends.max, 0.3 * ends.max, ends.tiny, 0.17 * ends.tiny):
+        a = (matrix * scale).to(dtype).expand(batch, 9, 9)
+        expected = expected_eigenvalues(matrix).expand(batch, 9)
+        for values in (selkern.linalg.eigvalsh(a), selkern.linalg.eigh(a).eigenvalues):
+            assert_eigenvalues((values.double() / scale).to(dtype), expected)
+
+
 @IMPLEMENTATIONS
 def test_an_example_worked_by_hand(module: object) -> None:
     a = torch.tensor([[2.0, 9.0, 9.0], [1.0, 2.0, 9.0], [0.0, 0.0, -4.0]])
@@ -118,6 +132,21 @@ def test_the_result_is_a_named_tuple(module: object) -> None:
     assert result.eigenvalues is result[0]
     assert result.eigenvectors is result[1]
     assert result._fields == ("eigenvalues", "eigenvectors")
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(("gap", "is_pair"), [(1e-13, False), (1e-10, True)])
+def test_second_derivatives_take_pairs_within_the_tolerance_for_equal(
+    module: object, gap: float, is_pair: bool
+) -> None:
+    a = torch.diag(torch.tensor([1, 1 + gap, 3], dtype=torch.float64)).requires_grad_()
+    squares = module.linalg.eigvalsh(a).square().sum()
+    (gradient,) = torch.autograd.grad(squares, a, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), a)
+    # The sum of squares is that of the entries, so that all second derivatives are 2.
+    expected = torch.full((3, 3), 2.0, dtype=torch.float64)
+    expected[[0, 1], [1, 0]] = 2.0 if is_pair else 0.0
+    torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-4)
 
 
 # -------------------------------------------------------------------------------- batches, strides
@@ -224,6 +253,24 @@ class TestSameBits:
         for part in (slice(0, 1), slice(5, 22), slice(33, 36)):
             raw = torch.ops.selkern.eigvalsh(a[part]), *torch.ops.selkern.eigh(a[part])
             assert_same_bits(raw, [x[part] for x in (values, *pair)])
+
+
+@RESULT_DTYPES
+def test_the_cuda_kernel_is_asked_for_what_fits_a_block(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    def largest(kilobytes: int) -> int:
+        monkeypatch.setattr(_crossover, "shared_memory", lambda device: 1024 * kilobytes)
+        sizes = [*range(1, 300), 1000]
+        return max(
+            size
+            for size in sizes
+            if _crossover.fits_own_kernel(torch.empty(1, size, size, dtype=dtype), False)
+        )
+
+    assert largest(227) == {torch.float32: 237, torch.float64: 165}[dtype]
+    # However much memory there is, a row needs a thread.
+    assert largest(10_000) == 256
 
 
 @pytest.mark.parametrize("size", [5, 300])

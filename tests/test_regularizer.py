@@ -242,6 +242,13 @@ def test_a_few_steps_of_training_lower_the_selectivity(network, batch):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_the_backend_stays(network):
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, backend="reference") as reg:
+        with pytest.raises(AttributeError):
+            reg.backend = "selkern"
+        assert reg.backend == "reference"
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -250,6 +257,7 @@ def test_a_few_steps_of_training_lower_the_selectivity(network, batch):
         ({"num_classes": True}, TypeError, "num_classes must be an integer, got bool"),
         ({"alpha": "2"}, TypeError, "alpha must be a real number, got str"),
         ({"alpha": float("nan")}, ValueError, "alpha must be finite, got nan"),
+        ({"alpha": 10**400}, ValueError, "alpha must be finite, got 1000"),
         ({"unit_dim": 0}, ValueError, "unit_dim must not be 0, the axis of the samples"),
         ({"layers": 5}, TypeError, "layers must be names, globs or modules, got int"),
         ({"eps": -1.0}, ValueError, "eps must be finite and at least 0, got -1.0"),

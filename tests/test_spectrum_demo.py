@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -184,7 +181,7 @@ def report_of(without: list[float], exact: list[float]) -> Report:
 
     def result(mode: str, exponents: list[float]) -> Result:
         layers = {f"tanh{i + 1}": layer(exponent) for i, exponent in enumerate(exponents)}
-        return Result(Training(mode, nn.Identity(), 1.0, 2, 3e-7), Evaluation(0.96, layers))
+        return Result(Training(nn.Identity(), 2, 3e-7, mode, 1.0), Evaluation(0.96, layers))
 
     patches = spectrum_of_patches(torch.rand(50, 20))
     results = {
@@ -268,30 +265,6 @@ class TestCommand:
             without = networks["without"]["layers"]["tanh1"]["whole"]["exponent"]
             assert first["whole"]["exponent"] < (1 + without) / 2
             assert networks[mode]["test_accuracy"] > 0.95
-
-    @pytest.mark.parametrize(
-        ("arguments", "demo"),
-        [
-            ([], "selectivity"),
-            (["--quick"], "selectivity"),
-            (["selectivity", "--quick"], "selectivity"),
-            (["spectrum", "--quick"], "spectrum"),
-        ],
-    )
-    def test_the_name_chooses_the_demo(
-        self, arguments: list[str], demo: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        received: list[Any] = []
-        for name in ("selectivity", "spectrum"):
-            stub = SimpleNamespace(main=lambda rest, name=name: received.append((name, rest)) or 0)
-            monkeypatch.setitem(sys.modules, f"selkern.demo.{name}.cli", stub)
-        assert main(["demo", *arguments]) == 0
-        assert received == [(demo, [a for a in arguments if a.startswith("-")])]
-
-    def test_an_unknown_demo_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit):
-            main(["demo", "dimensionality"])
-        assert "choose from" in capsys.readouterr().err
 
 
 def test_the_recipe_is_the_papers_but_for_sizes() -> None:

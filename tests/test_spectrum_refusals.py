@@ -153,6 +153,7 @@ def test_there_must_be_a_rank_after_the_anchor(ranks: int, anchor: int) -> None:
             ValueError,
             f"spectrum must have at least {anchor + 1} ranks for anchor={anchor}",
             f"got {ranks}",
+            "lower the anchor",
             "drop_last=True",
         ):
             selkern.power_law_penalty(torch.ones(*batch, ranks), anchor=anchor)
@@ -161,7 +162,8 @@ def test_there_must_be_a_rank_after_the_anchor(ranks: int, anchor: int) -> None:
 @pytest.mark.parametrize(
     ("shape", "cure"),
     [
-        ((11, 40), "drop_last=True"),
+        ((12, 40), "drop_last=True"),
+        ((1, 40), "drop_last=True"),
         ((0, 20), "drop_last=True"),
         ((40, 11), "leave so narrow a layer out"),
         ((3, 5, 2), "leave so narrow a layer out"),
@@ -176,21 +178,28 @@ def test_too_few_ranks_are_named_with_the_samples_the_units_and_the_cure(
     for activations, name in [(x, "activations"), ({"a": X, "b": x}, "activations['b']")]:
         with refuses(
             ValueError,
-            f"{name} must have at least 12 ranks for anchor=11",
-            f"got {min(samples, units)} from N = {samples} samples and D = {units} units",
+            f"{name} must have at least 12 ranks that can be above 0 for anchor=11",
+            f"got {max(0, min(samples - 1, units))} from N = {samples} samples",
+            f"D = {units} units",
             cure,
         ):
             selkern.spectral_loss(activations)
 
 
 def test_a_basis_with_few_directions_has_few_ranks() -> None:
-    with refuses(ValueError, "at least 12 ranks", "got 7", "N = 20", "D = 14"):
+    with refuses(
+        ValueError, "at least 12 ranks", "got 7", "N = 20", "D = 14", "a basis of more directions"
+    ):
         selkern.spectral_loss(X, basis=BASIS[:, :7])
+    with refuses(ValueError, "at least 12 ranks", "got 8", "leave so narrow a layer out"):
+        selkern.spectral_loss(X[:, :8], basis=torch.eye(8))
 
 
 @pytest.mark.parametrize("samples", [0, 1])
 def test_there_must_be_two_samples_along_a_basis(samples: int) -> None:
-    with refuses(ValueError, "activations must have more samples", f"N = {samples}"):
+    with refuses(
+        ValueError, "activations must have at least 2 samples", f"N = {samples}", "drop_last=True"
+    ):
         selkern.spectral_loss(X[:samples], basis=BASIS)
 
 

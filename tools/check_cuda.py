@@ -118,7 +118,16 @@ def unregistered() -> list[str]:
 
 
 def resident_blocks(kernels: Sequence[Kernel], toolkit: Path) -> list[str]:
-    """Return, for each kernel, how many of its blocks an SM holds and what the limit is."""
+    """Return, for each kernel, how many of its blocks an SM holds and what the limit is.
+
+    Nothing is known of kernels whose launches decide on the shared memory.
+    """
+    known = [kernel for kernel in kernels if kernel.shared_bytes is not None]
+    found = iter(_occupancy(known, toolkit))
+    return ["" if kernel.shared_bytes is None else next(found) for kernel in kernels]
+
+
+def _occupancy(kernels: Sequence[Kernel], toolkit: Path) -> list[str]:
     lines = [f"{each.threads} {each.registers} {each.shared_bytes}" for each in kernels]
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "occupancy"
@@ -137,7 +146,9 @@ def table(kernels: Sequence[Kernel], occupancy: Sequence[str], nvcc: str) -> str
     rows = [
         f"Kernels compiled for sm_90 by nvcc {nvcc}, and how many blocks of each a multiprocessor"
         " of an H100 or H200",
-        f"holds by the toolkit's occupancy formula. `{UPDATE}` writes this file anew.",
+        "holds by the toolkit's occupancy formula. Dynamic shared memory, and with it the number of"
+        " blocks, depends on",
+        f"the size of each launch's problem. `{UPDATE}` writes this file anew.",
         "",
         "| kernel | registers | shared memory, bytes | threads | resident blocks | limited by |"
         " 128-bit loads | 128-bit stores |",
@@ -145,7 +156,8 @@ def table(kernels: Sequence[Kernel], occupancy: Sequence[str], nvcc: str) -> str
     ]
     for kernel, resident in zip(kernels, occupancy, strict=True):
         blocks, _, limits = resident.partition(" ")
-        used = f"{kernel.registers} | {kernel.shared_bytes} | {kernel.threads}"
+        shared = "dynamic" if kernel.shared_bytes is None else kernel.shared_bytes
+        used = f"{kernel.registers} | {shared} | {kernel.threads}"
         wide = f"{wide_accesses(kernel, 'load')} | {wide_accesses(kernel, 'store')}"
         rows.append(f"| `{kernel.name}` | {used} | {blocks} | {limits} | {wide} |")
     return "\n".join(rows) + "\n"

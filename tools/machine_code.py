@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# From compute capability 9.0 on every block has this much of its own, and cuobjdump counts it.
+# What a block that has shared memory takes besides from compute capability 9.0 on, and cuobjdump
+# counts.
 RESERVED_SHARED_BYTES = 1024
 
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*\S*)")
@@ -23,7 +24,8 @@ class Kernel:
     registers: int = 0
     stack_bytes: int = 0
     local_bytes: int = 0
-    shared_bytes: int = 0
+    # None where each launch decides: a kernel has either such shared memory or its own.
+    shared_bytes: int | None = 0
     # None where the kernel has no __launch_bounds__.
     threads: int | None = None
 
@@ -58,11 +60,16 @@ def parse_kernels(sass: str, usage: str, elf: str) -> list[Kernel]:
                 registers=used["REG"],
                 stack_bytes=used["STACK"],
                 local_bytes=used["LOCAL"],
-                shared_bytes=max(0, used["SHARED"] - RESERVED_SHARED_BYTES),
+                shared_bytes=_own_shared_bytes(used["SHARED"]),
                 threads=threads.get(symbol),
             )
         )
     return sorted(kernels, key=lambda kernel: _in_order(kernel.name))
+
+
+def _own_shared_bytes(counted: int) -> int | None:
+    """Return the shared memory of a kernel's own from what cuobjdump counts."""
+    return None if counted == RESERVED_SHARED_BYTES else max(0, counted - RESERVED_SHARED_BYTES)
 
 
 def _in_order(name: str) -> list[tuple[str, int]]:

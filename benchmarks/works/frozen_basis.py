@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 import selkern
 
-from ..losses import frozen_spectrum, power_law_page, published_penalty, published_spectrum
+from ..losses import Penalty, frozen_loss, published_loss, vectorised_loss
 from ..work import Outcome, Target, Work, contender
 from . import inputs
 
@@ -26,20 +25,6 @@ REFERENCE = "selkern.reference"
 
 # Of the variances: with 1/n itself ranks would lie close to where the penalty has a kink.
 EXPONENT = 0.8
-
-Penalty = Callable[[Tensor, Tensor], Tensor]
-
-
-def _published(x: Tensor, basis: Tensor) -> Tensor:
-    return published_penalty(published_spectrum(x, basis), x.shape[1])
-
-
-def _vectorised(x: Tensor, basis: Tensor) -> Tensor:
-    return power_law_page(published_spectrum(x, basis), x.shape[1])
-
-
-def _careful(x: Tensor, basis: Tensor) -> Tensor:
-    return power_law_page(frozen_spectrum(x, basis), x.shape[1])
 
 
 class FrozenBasis(Work):
@@ -89,15 +74,15 @@ class FrozenBasis(Work):
 
     @contender(PUBLISHED)
     def published(self) -> Outcome:
-        return self._with_gradient(_published(self.x, self.basis))
+        return self._with_gradient(published_loss(self.x, self.basis))
 
     @contender(VECTORISED, fits_graph=True)
     def vectorised(self) -> Outcome:
-        return self._with_gradient(_vectorised(self.x, self.basis))
+        return self._with_gradient(vectorised_loss(self.x, self.basis))
 
     @contender(CAREFUL, fits_graph=True)
     def careful(self) -> Outcome:
-        return self._with_gradient(_careful(self.x, self.basis))
+        return self._with_gradient(frozen_loss(self.x, self.basis))
 
     @contender(REFERENCE, fits_graph=True)
     def reference(self) -> Outcome:
@@ -106,15 +91,15 @@ class FrozenBasis(Work):
 
     @contender(f"{VECTORISED}, compiled", compiled=True)
     def compiled_vectorised(self) -> Outcome:
-        return self._with_gradient(self._compiled[_vectorised](self.x, self.basis))
+        return self._with_gradient(self._compiled[vectorised_loss](self.x, self.basis))
 
     @contender(f"{CAREFUL}, compiled", compiled=True)
     def compiled_careful(self) -> Outcome:
-        return self._with_gradient(self._compiled[_careful](self.x, self.basis))
+        return self._with_gradient(self._compiled[frozen_loss](self.x, self.basis))
 
     @cached_property
     def _compiled(self) -> dict[Penalty, Penalty]:
-        penalties = (_vectorised, _careful)
+        penalties = (vectorised_loss, frozen_loss)
         return {penalty: torch.compile(penalty, dynamic=False) for penalty in penalties}
 
     def _with_gradient(self, penalty: Tensor) -> Outcome:
@@ -132,7 +117,7 @@ class FrozenBasis(Work):
     @cached_property
     def _expected_penalty(self) -> Outcome:
         x = self.x.detach().double().requires_grad_()
-        penalty = _vectorised(x, self.basis.double())
+        penalty = vectorised_loss(x, self.basis.double())
         return Outcome(penalty.detach(), torch.autograd.grad(penalty, x))
 
 

@@ -10,51 +10,38 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-import selkern
 
 from ..graphs import captured
-from ..losses import mean_selectivity_page
 from ..models import ResNet18
-from ..work import IN_A_GRAPH, Outcome, Target, Work, contender
-from . import inputs
+from ..work import IN_A_GRAPH, Outcome, Target, contender
+from .network_step import PLAIN, PLAIN_AGAIN, Regularizer, Trainer, as_vector
+from .training import CAREFUL, FUSED, TrainingStep
 
 __all__ = ["ResNet18Step", "ResNet18StepContiguous"]
 
-ALPHA = -2.0
 COMPILED = ", compiled"
 
-PLAIN = "plain"
-PLAIN_AGAIN = "plain again"
-FUSED = "selkern.SelectivityRegularizer"
-CAREFUL = "SelectivityRegularizer(backend='reference')"
 
+class _Trainer(Trainer):
+    """Keeps its losses where a graph writes them."""
 
-class _Trainer:
-    """One of the networks, all of which start from the same weights."""
-
-    def __init__(self, initial: ResNet18, backend: str | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        regularizer: Regularizer | None,
+        initial: nn.Module,
+    ) -> None:
+        super().__init__(model, optimizer, regularizer)
         self.initial = initial
-        self.model = copy.deepcopy(initial)
-        self.parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=0.05, momentum=0.9, weight_decay=1e-4)
         self.is_mixed = True
         self.objective: Callable[[Tensor, Tensor], Tensor] = self.loss
         self.first: Tensor | None = None
         self.last: Tensor | None = None
-        self.regularizer = None
-        if backend is not None:
-            self.regularizer = selkern.SelectivityRegularizer(
-                self.model, initial.fc.out_features, alpha=ALPHA, backend=backend
-            )
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.is_mixed):
-            loss = F.cross_entropy(self.model(images), labels)
-            if self.regularizer is not None:
-                loss = loss + self.regularizer(labels)
-        return loss
+            return super().loss(images, labels)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         loss = self.objective(images, labels)
@@ -66,7 +53,7 @@ class _Trainer:
             self.first = self.last.clone()
 
     def gradient(self) -> Tensor:
-        return _as_vector([parameter.grad for parameter in self.parameters])
+        return as_vector([parameter.grad for parameter in self.model.parameters()])
 
     def restart(self) -> None:
         """Go back to the first weights, in place because a graph may hold them."""
@@ -80,7 +67,7 @@ class _Trainer:
                     state["momentum_buffer"].zero_()
 
 
-class ResNet18Step(Work):
+class ResNet18Step(TrainingStep):
     name = "resnet18_step_channels_last"
     title = (
         "whole training step of ResNet-18, batch 256 of 3 x 64 x 64, 200 classes, SGD, bfloat16 "
@@ -89,10 +76,10 @@ class ResNet18Step(Work):
     rounds = 60
     quick_rounds = 30
     dtype = torch.bfloat16
-    batch: ClassVar[int] = 256
-    size: ClassVar[int] = 64
+    samples = 256
+    image_shape = (3, 64, 64)
+    num_classes = 200
     width: ClassVar[int] = 64
-    num_classes: ClassVar[int] = 200
     channels_last: ClassVar[bool] = True
     compile_options: ClassVar[dict[str, Any]] = {"dynamic": False}
     # Eager contenders are checked in float32, where rounding that flips a ReLU is amplified by the
@@ -113,29 +100,30 @@ class ResNet18Step(Work):
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         super().__init__(device)
-        source = inputs.generator(device=device)
-        images = inputs.normal(self.batch, 3, self.size, self.size, source=source)
-        self.images = images.to(memory_format=self.memory_format)
-        self.labels = inputs.labels(self.batch, self.num_classes, source)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            initial = ResNet18(self.num_classes, self.width)
-        self.initial = initial.to(self.device, memory_format=self.memory_format)
-        self.trainers: dict[str, _Trainer] = {}
+        self.images = self.images.to(memory_format=self.memory_format)
+        self.initial = self.initial.to(memory_format=self.memory_format)
 
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    def network(self) -> nn.Module:
+        return ResNet18(self.num_classes, self.width)
+
+    def regularizer(self, label: str, model: nn.Module) -> Regularizer | None:
+        return super().regularizer(label.removesuffix(IN_A_GRAPH).removesuffix(COMPILED), model)
+
     def trainer(self, label: str) -> _Trainer:
-        """The network of a contender, made when it first runs."""
         if label not in self.trainers:
-            base = label.removesuffix(IN_A_GRAPH).removesuffix(COMPILED)
-            trainer = _Trainer(self.initial, {FUSED: "selkern", CAREFUL: "reference"}.get(base))
+            self.trainers[label] = trainer = self._make_trainer(label)
             if COMPILED in label:
                 trainer.objective = torch.compile(trainer.loss, **self.compile_options)
-            self.trainers[label] = trainer
         return self.trainers[label]
+
+    def _make_trainer(self, label: str) -> _Trainer:
+        model = copy.deepcopy(self.initial)
+        optimizer = self.optimizer(list(model.parameters()))
+        return _Trainer(model, optimizer, self.regularizer(label, model), self.initial)
 
     @contender(PLAIN, "plain", fits_graph=True)
     def plain_step(self) -> Outcome:
@@ -168,10 +156,6 @@ class ResNet18Step(Work):
     @contender(CAREFUL + COMPILED, compiled=True)
     def compiled_careful_step(self) -> Outcome:
         return self._step(CAREFUL + COMPILED)
-
-    def _step(self, label: str) -> Outcome:
-        self.trainer(label).step(self.images, self.labels)
-        return Outcome()
 
     def repetition(self, label: str) -> Callable[[], Outcome]:
         # A graph has a network of its own.
@@ -223,43 +207,15 @@ class ResNet18Step(Work):
     @cached_property
     def _mixed_error(self) -> float:
         """How far bfloat16 takes the plain gradient from float64."""
-        (actual,) = self._gradient_only(_Trainer(self.initial, None)).gradients
+        (actual,) = self._gradient_only(self._make_trainer(PLAIN)).gradients
         (expected,) = self._expected[0].gradients
         return float((actual.double() - expected).abs().max() / expected.abs().max())
-
-    def expected(self, label: str) -> Outcome:
-        is_plain = self.contenders[label].role in ("plain", "noise")
-        return self._expected[0 if is_plain else 1]
-
-    @cached_property
-    def _expected(self) -> tuple[Outcome, Outcome]:
-        """Without and with the regularizer."""
-        model = copy.deepcopy(self.initial).double()
-        maps: list[Tensor] = []
-        for module in model.modules():
-            if isinstance(module, nn.ReLU):
-                module.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
-        loss = F.cross_entropy(model(self.images.double()), self.labels)
-        means = [x.mean((2, 3)) for x in maps]
-        regularized = loss - ALPHA * mean_selectivity_page(means, self.labels, ())
-        parameters = list(model.parameters())
-        plain = torch.autograd.grad(loss, parameters, retain_graph=True)
-        total = torch.autograd.grad(regularized, parameters)
-        return (
-            Outcome(loss.detach(), [_as_vector(plain)]),
-            Outcome(regularized.detach(), [_as_vector(total)]),
-        )
 
 
 class ResNet18StepContiguous(ResNet18Step):
     name = "resnet18_step_contiguous"
     title = ResNet18Step.title.replace("channels-last", "contiguous")
     channels_last = False
-
-
-def _as_vector(gradients: Any) -> Tensor:
-    """The gradient of all parameters as one vector: some are too small to compare alone."""
-    return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 @contextmanager

@@ -28,28 +28,22 @@ def _never_slower(rivals: tuple[str, ...], own: str) -> Target:
     return Target(f"fastest of PyTorch and {CUPY} / selkern{where}", _over(rivals, own), 1.0)
 
 
-_SOLVER_TARGETS = tuple(
-    _never_slower((linalg.TORCH, CUPY), linalg.FUSED + mode) for mode in ("", IN_A_GRAPH)
-)
-
-
-class CudaEigenvalues(linalg.Eigenvalues):
+class _OnGPU:
     rounds = 7
     quick_rounds = 5
     omitted = frozenset({linalg.NUMPY})
-    targets = _SOLVER_TARGETS
+    targets = tuple(
+        _never_slower((linalg.TORCH, CUPY), linalg.FUSED + mode) for mode in ("", IN_A_GRAPH)
+    )
 
+
+class CudaEigenvalues(_OnGPU, linalg.Eigenvalues):
     @contender(CUPY)
     def of_cupy(self) -> Outcome:
         return Outcome(vendor.eigvalsh(self.matrices))
 
 
-class CudaEigenpairs(linalg.Eigenpairs):
-    rounds = 7
-    quick_rounds = 5
-    omitted = frozenset({linalg.NUMPY})
-    targets = _SOLVER_TARGETS
-
+class CudaEigenpairs(_OnGPU, linalg.Eigenpairs):
     @contender(CUPY)
     def of_cupy(self) -> Outcome:
         return self._outcome_of(*vendor.eigh(self.matrices))

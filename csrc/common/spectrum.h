@@ -7,8 +7,7 @@
 // What the operators of this family ask of a device's kernels.
 namespace selkern {
 
-// centred = (x - mean over the samples) * scale
-struct CenterParams {
+struct Samples {
   DType dtype;    // of x
   const void* x;  // [matrices, samples, units], units adjacent
   int64_t matrix_stride;
@@ -16,8 +15,30 @@ struct CenterParams {
   int64_t matrices;
   int64_t samples;
   int64_t units;
-  double scale;   // a power of two
+  double scale;  // of the centred samples, a power of two
+};
+
+// centred = (x - mean over the samples) * scale
+struct CenterParams : Samples {
   void* centred;  // [matrices, samples, units] contiguous, float64 for float64 x, else float32
+};
+
+// Of the centred samples X, the product X X^T (the Gram matrix) or X^T X.
+struct CenteredProductParams : Samples {
+  bool gram;
+  void* product;  // [matrices, size, size] contiguous, float64 for float64 x, else float32
+
+  int64_t size() const { return gram ? samples : units; }
+  int64_t terms() const { return gram ? units : samples; }
+};
+
+// weights X, where they have the size of a Gram matrix, or X weights
+struct CenteredMatmulParams : Samples {
+  bool gram;
+  const void* weights;  // [matrices, size, size] contiguous, float64 for float64 x, else float32
+  void* result;         // [matrices, samples, units] contiguous, in the dtype of x
+
+  int64_t size() const { return gram ? samples : units; }
 };
 
 // Ranks beyond the anchor are compared with kappa / rank^exponent.

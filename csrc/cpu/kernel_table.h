@@ -1,4 +1,5 @@
 // Included once by each kernels_<instruction set>.cpp.
+#include "cpu/centered_kernels.h"
 #include "cpu/linalg_kernels.h"
 #include "cpu/pooling_kernels.h"
 #include "cpu/selectivity_kernels.h"
@@ -19,6 +20,11 @@ extern const Kernels table = {
     selectivity,
     selectivity_backward,
     center,
+    centered_product,
+    run_product<SampleMeans>,
+    run_product<PackPanels>,
+    run_product<MultiplyPanels>,
+    centered_matmul,
     power_law_penalty,
     basis_variances,
     basis_spectrum,

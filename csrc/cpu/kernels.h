@@ -6,6 +6,7 @@
 #include "common/map_layout.h"
 #include "common/pooling.h"
 #include "common/spectrum.h"
+#include "cpu/centered_work.h"
 #include "cpu/eigensolver_work.h"
 
 // Kernel parameters and the table of entry points, one table per instruction set. Every kernel
@@ -85,6 +86,14 @@ struct Kernels {
   void (*selectivity_backward)(const SelectivityBackwardParams&, int64_t begin, int64_t end);
   // Item: a block of columns of one matrix.
   void (*center)(const CenterParams&, int64_t begin, int64_t end);
+  // Item: a matrix.
+  void (*centered_product)(const CenteredProductParams&, int64_t begin, int64_t end);
+  // The same in three steps. Item: a block of columns of one matrix; a panel; a pair of panels.
+  void (*sample_means)(const CenteredProductWork&, int64_t begin, int64_t end);
+  void (*pack_panels)(const CenteredProductWork&, int64_t begin, int64_t end);
+  void (*multiply_panels)(const CenteredProductWork&, int64_t begin, int64_t end);
+  // Item: a panel of units with weights of the size of a Gram matrix, otherwise a block of samples.
+  void (*centered_matmul)(const CenteredMatmulWork&, int64_t begin, int64_t end);
   // Item: a spectrum.
   void (*power_law_penalty)(const PowerLawPenaltyParams&, int64_t begin, int64_t end);
   // Item: a block of columns of one matrix; then, once their variances are there, a matrix.

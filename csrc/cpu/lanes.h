@@ -12,7 +12,7 @@ using Mask = decltype(Lanes<T>{} < Lanes<T>{});  // integers as wide as T, -1 wh
 
 template <typename T>
 inline Lanes<T> fill(T value) {
-  return Lanes<T>{} + value;
+  return value - Lanes<T>{};  // The sum would not be -0 where value is.
 }
 
 template <typename T>

@@ -7,56 +7,99 @@
 
 namespace selkern::cpu::SELKERN_ISA {
 
+// The means of units in two parts, so that one far from zero is exact beside the spread around it.
+template <typename R>
+struct Means {
+  R* high;
+  R* low;
+
+  inline Means operator+(int64_t units) const { return {high + units, low + units}; }
+};
+
+template <typename R>
+struct MeansOfBlock {
+  R high[block_columns], low[block_columns];
+
+  operator Means<R>() { return {high, low}; }
+};
+
+template <typename T>
+struct Centering {
+  using R = Result<T>;
+
+  const Samples& samples;
+
+  const T* row(int64_t matrix, int64_t sample) const {
+    return static_cast<const T*>(samples.x) + matrix * samples.matrix_stride +
+           sample * samples.sample_stride;
+  }
+
+  // Of `width` units from `first` on, at most block_columns.
+  void mean_of(int64_t matrix, int64_t first, int64_t width, const Means<R>& means) const {
+    double mean[block_columns];
+    sum_rows<T>([&](int64_t n) { return row(matrix, n) + first; }, samples.samples, width, mean);
+    // Divided, not multiplied by the reciprocal, so that equal samples leave exactly zero.
+    const double count = samples.samples;
+    for (int64_t d = 0; d < width; d += lanes) store(mean + d, load(mean + d) / count);
+    for (int64_t d = 0; d < width; ++d) {
+      means.high[d] = R(mean[d]);
+      means.low[d] = R(mean[d] - means.high[d]);
+    }
+    if constexpr (std::is_same_v<T, double>) rest_of(matrix, first, width, means);
+  }
+
+  // The sum of float64 values is rounded: what is left of it once the mean is taken off.
+  void rest_of(int64_t matrix, int64_t first, int64_t width, const Means<double>& means) const {
+    double rest[block_columns] = {};
+    for (int64_t n = 0; n < samples.samples; ++n) {
+      const double* x = row(matrix, n) + first;
+      for (int64_t d = 0; d < width; ++d) rest[d] += x[d] - means.high[d];
+    }
+    for (int64_t d = 0; d < width; ++d) means.low[d] = rest[d] / samples.samples;
+  }
+
+  // One row of a few units.
+  inline void subtract(const T* x, const Means<R>& means, R* centred, int64_t width) const {
+    if constexpr (std::is_same_v<T, float>) {
+      using Values = FullVector<float>;
+      const float scale = samples.scale;
+      for (int64_t d = 0; d < width; d += full_lanes<float>) {
+        const auto at = [&](const float* values) {
+          return load_first<float, Values>(values + d, width - d);
+        };
+        const Values difference = (at(x) - at(means.high)) - at(means.low);
+        store_first(centred + d, difference * scale, width - d);
+      }
+    } else {
+      for (int64_t d = 0; d < width; d += lanes) {
+        const auto at = [&](const R* values) {
+          return widen<R>(load_first(values + d, width - d));
+        };
+        const Float64 values = widen<T>(load_first(x + d, width - d));
+        const Float64 difference = (values - at(means.high)) - at(means.low);
+        store_first(centred + d, narrow<R>(difference * samples.scale), width - d);
+      }
+    }
+  }
+};
+
 template <typename T>
 struct Center {
   static void run(const CenterParams& params, int64_t begin, int64_t end) {
     const int64_t blocks = column_blocks(params.units);
-    double mean[block_columns];
+    const Centering<T> centering{params};
+    MeansOfBlock<Result<T>> means;
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t matrix = item / blocks;
-      const int64_t first = item % blocks * block_columns;
+      const int64_t matrix = item / blocks, first = item % blocks * block_columns;
       const int64_t width = std::min(params.units - first, block_columns);
-      const T* x = static_cast<const T*>(params.x) + matrix * params.matrix_stride + first;
+      centering.mean_of(matrix, first, width, means);
       auto* centred =
           static_cast<Result<T>*>(params.centred) + matrix * params.samples * params.units + first;
-      sum_rows<T>([=](int64_t n) { return x + n * params.sample_stride; }, params.samples, width,
-                  mean);
-      // Divided, not multiplied by the reciprocal, so that equal samples leave exactly zero.
-      const double samples = params.samples;
-      for (int64_t d = 0; d < width; d += lanes) store(mean + d, load(mean + d) / samples);
-      if constexpr (std::is_same_v<T, double>) refine(params, x, width, mean);
       for (int64_t n = 0; n < params.samples; ++n) {
-        subtract(x + n * params.sample_stride, mean, params.scale, centred + n * params.units,
-                 width);
+        centering.subtract(centering.row(matrix, n) + first, means, centred + n * params.units,
+                           width);
       }
     }
-  }
-
-  // The sum of float64 values is rounded: what is left of it once the mean is taken off.
-  static void refine(const CenterParams& params, const T* x, int64_t width, double* mean) {
-    double rest[block_columns] = {};
-    for (int64_t n = 0; n < params.samples; ++n) {
-      const T* row = x + n * params.sample_stride;
-      for (int64_t d = 0; d < width; d += lanes) {
-        const Float64 difference = widen<T>(load_first(row + d, width - d)) - load(mean + d);
-        store(rest + d, load(rest + d) + difference);
-      }
-    }
-    const double samples = params.samples;
-    for (int64_t d = 0; d < width; d += lanes) {
-      store(mean + d, load(mean + d) + load(rest + d) / samples);
-    }
-  }
-
-  static inline void subtract(const T* x, const double* mean, double scale, Result<T>* centred,
-                              int64_t width) {
-    int64_t d = 0;
-    for (; d + lanes <= width; d += lanes) {
-      store(centred + d, narrow<Result<T>>((widen<T>(load(x + d)) - load(mean + d)) * scale));
-    }
-    if (d == width) return;
-    const Float64 difference = widen<T>(load_first(x + d, width - d)) - load(mean + d);
-    store_first(centred + d, narrow<Result<T>>(difference * scale), width - d);
   }
 };
 

@@ -16,6 +16,51 @@ struct Cpu {
                    2 * block_cost(params.samples, params.units));
   }
 
+  // Always by our own kernels, whose sums are of short runs.
+  static bool centered_product(const CenteredProductParams& params, const Tensor& x) {
+    const int64_t size = params.size(), terms = params.terms();
+    if (params.matrices >= torch::stable::get_num_threads()) {
+      parallel_items(kernels().centered_product, params, params.matrices, size * terms);
+      return true;
+    }
+    const int64_t element = params.dtype == DType::float64 ? 8 : 4;
+    const int64_t panel_width = 2 * kernels().vector_bytes / element;
+    CenteredProductWork work{params, nullptr, nullptr};
+    const int64_t panels = work.panels_of(panel_width);
+    const ScalarType result = result_type(x.scalar_type());
+    Tensor means = empty({params.matrices, 2, params.units}, result, x);
+    Tensor packed = empty({params.matrices, panels, terms, panel_width}, result, x);
+    work.means = means.mutable_data_ptr();
+    work.panels = packed.mutable_data_ptr();
+    parallel_items(kernels().sample_means, work, params.matrices * column_blocks(params.units),
+                   block_cost(params.samples, params.units));
+    parallel_items(kernels().pack_panels, work, params.matrices * panels, terms * panel_width);
+    parallel_items(kernels().multiply_panels, work,
+                   params.matrices * CenteredProductWork::pairs_of(panels),
+                   terms * panel_width * panel_width / 8);
+    return true;
+  }
+
+  // A few large products are the vendor's.
+  static bool centered_matmul(const CenteredMatmulParams& params, const Tensor&) {
+    constexpr int64_t largest_own = 256;
+    if (params.size() > largest_own) return false;
+    const int64_t threads = torch::stable::get_num_threads();
+    const int64_t blocks = params.matrices >= threads ? 1 : threads;
+    const CenteredMatmulWork work{params, (params.samples + blocks - 1) / blocks};
+    if (params.gram) {
+      const int64_t element = params.dtype == DType::float64 ? 8 : 4;
+      const int64_t panel_width = 2 * kernels().vector_bytes / element;
+      const int64_t panels = (params.units + panel_width - 1) / panel_width;
+      parallel_items(kernels().centered_matmul, work, params.matrices * panels,
+                     params.samples * params.samples * panel_width / 8);
+    } else {
+      parallel_items(kernels().centered_matmul, work, params.matrices * work.row_blocks(),
+                     work.block_rows * params.units * params.units / 8);
+    }
+    return true;
+  }
+
   static void power_law_penalty(const PowerLawPenaltyParams& params, const Tensor&) {
     parallel_items(kernels().power_law_penalty, params, params.spectra, params.ranks);
   }

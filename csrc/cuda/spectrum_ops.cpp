@@ -13,6 +13,10 @@ struct Cuda {
     launch_center(params, scope.stream());
   }
 
+  // Matrix products are the vendor's.
+  static bool centered_product(const CenteredProductParams&, const Tensor&) { return false; }
+  static bool centered_matmul(const CenteredMatmulParams&, const Tensor&) { return false; }
+
   static void power_law_penalty(const PowerLawPenaltyParams& params, const Tensor& like) {
     const DeviceScope scope(like);
     launch_power_law_penalty(params, scope.stream());

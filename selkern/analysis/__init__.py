@@ -1,7 +1,8 @@
 """Measures of dimensionality, power-law fits and cross-validated spectra of whole data sets.
 
-Every function takes tensors or NumPy arrays, and returns what it was given: arrays for arrays.
-Sums, products and decompositions are taken in float64.
+Every function takes tensors or NumPy arrays, and returns what it was given: for arrays, arrays or
+NumPy scalars. Spectra are descending, as :func:`selkern.eigenspectrum` gives them and
+:func:`selkern.linalg.eigvalsh` does not. Sums, products and decompositions are taken in float64.
 """
 
 from selkern.analysis.cross_validated import cvpca

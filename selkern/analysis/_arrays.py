@@ -72,10 +72,11 @@ def like(result: Tensor, x: Array, *others: Array) -> Array:
 
 
 def same_kind(result: Tensor, x: Array) -> Array:
-    """Return a result as it is: a tensor for a tensor, an array for an array."""
+    """Return a result as it is: a tensor for a tensor, an array or a NumPy scalar for an array."""
     if isinstance(x, Tensor):
         return result
-    return result.numpy()
+    # What has no axes becomes a scalar, as by NumPy's own functions.
+    return result.numpy()[()]
 
 
 def samples(name: str, x: Tensor) -> Tensor:

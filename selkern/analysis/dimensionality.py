@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from selkern import _checks
 from selkern.analysis import _arrays
 from selkern.analysis._arrays import Array, TensorOrArray
 
@@ -212,11 +212,10 @@ def perturbation_dimensionality(
 
 
 def _fraction(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"fraction must be a real number, got {type(value).__name__}")
-    if not 0 < cast("float", value) <= 1:
+    fraction = _checks.real("fraction", value)
+    if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1, got {value}")
-    return float(value)
+    return fraction
 
 
 def _components(spectrum: Tensor, fraction: float, dtype: torch.dtype) -> Tensor:

@@ -21,7 +21,6 @@ from selkern.reference.spectrum import (
     power_law_penalty,
     spectral_loss,
 )
-from selkern.reference.spectrum import spectral_loss_of_layers as spectral_loss_of_layers
 
 __all__ = [
     "class_means",

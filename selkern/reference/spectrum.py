@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from selkern import _spectrum_checks as checks
 from selkern._checks import Activations
 from selkern._layout import result_dtype
-from selkern.reference import linalg
-
-# Of squares and their sums, float32 holds those of activations from 1e-15 to 1e18 at this scale.
-_SCALE = {torch.float32: 2.0**-8, torch.float64: 1.0}
+from selkern.reference._spectrum import (
+    centred_samples,
+    full_precision,
+    penalty,
+    spectral_loss_of_layers,
+    unscaled,
+)
+from selkern.reference._spectrum import eigenspectrum as spectrum_of
 
 
 def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
@@ -48,9 +50,9 @@ def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
     """
     checks.samples("x", x)
     correction = checks.correction("x", correction, x)
-    with _full_precision(x):
-        centred = _centred(x)
-        return centred.mT @ centred * _unscaled(centred, correction)
+    with full_precision(x):
+        centred = centred_samples(x)
+        return centred.mT @ centred * unscaled(centred, correction)
 
 
 def eigenspectrum(x: Tensor, *, correction: int = 1, basis: Tensor | None = None) -> Tensor:
@@ -95,7 +97,7 @@ def eigenspectrum(x: Tensor, *, correction: int = 1, basis: Tensor | None = None
     """
     checks.samples("x", x)
     correction = checks.correction("x", correction, x)
-    return _eigenspectrum(x, correction, checks.basis("basis", basis, x))
+    return spectrum_of(x, correction, checks.basis("basis", basis, x))
 
 
 def power_law_penalty(
@@ -148,10 +150,10 @@ def power_law_penalty(
     """
     checks.spectrum("spectrum", spectrum)
     exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
-    checks.enough_ranks("spectrum", spectrum.shape[-1], anchor)
+    checks.enough_ranks("spectrum", spectrum, anchor)
     width = checks.width(width, spectrum.shape[-1])
     constant = checks.kappa("kappa", kappa, spectrum.shape[:-1], spectrum)
-    return _penalty(spectrum.to(result_dtype(spectrum.dtype)), exponent, anchor, width, constant)
+    return penalty(spectrum.to(result_dtype(spectrum.dtype)), exponent, anchor, width, constant)
 
 
 def spectral_loss(
@@ -177,10 +179,12 @@ def spectral_loss(
         Exponent of the power law.
     anchor : int, default 11
         Rank where the power law meets the spectrum.
-    basis : Tensor, or one per layer, optional
-        Directions ``[D, R]`` in which variance is measured, in place of the eigenvectors.
-    kappa : float or Tensor, or one per layer, optional
-        Variance at rank 1 of the power law, instead of the anchor's.
+    basis : Tensor, or sequence or mapping of Tensor, optional
+        Directions ``[D, R]`` in which variance is measured, in place of the eigenvectors: one
+        tensor where `activations` is a single tensor, otherwise one for each.
+    kappa : float or Tensor, or sequence or mapping of them, optional
+        Variance at rank 1 of the power law, instead of the anchor's: one where `activations` is a
+        single tensor, otherwise one for each.
 
     Returns
     -------
@@ -190,7 +194,7 @@ def spectral_loss(
     Raises
     ------
     ValueError
-        If a layer has no rank after the anchor, as in a short last batch.
+        If a layer has no rank after the anchor that can be above 0, as in a short last batch.
 
     Examples
     --------
@@ -201,93 +205,3 @@ def spectral_loss(
     return spectral_loss_of_layers(
         activations, exponent=exponent, anchor=anchor, basis=basis, kappa=kappa
     )[0]
-
-
-def spectral_loss_of_layers(
-    activations: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
-    *,
-    exponent: float = 1.0,
-    anchor: int = 11,
-    basis: Any = None,
-    kappa: Any = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Return :func:`spectral_loss` and the spectrum of each layer."""
-    names, layers = checks.layers(activations)
-    exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
-    bases = checks.one_per_layer("basis", basis, activations)
-    kappas = checks.one_per_layer("kappa", kappa, activations)
-    penalties, spectra = [], []
-    for name, x, of_basis, of_kappa in zip(names, layers, bases, kappas):
-        directions = checks.basis(*of_basis, x)
-        constant = checks.kappa(*of_kappa, (), x)
-        ranks = min(x.shape) if directions is None else directions.shape[1]
-        checks.enough_ranks(name, ranks, anchor, x)
-        checks.enough_samples(name, x, 1)
-        spectrum = _eigenspectrum(x, 1, directions)
-        penalties.append(_penalty(spectrum, exponent, anchor, x.shape[1], constant))
-        spectra.append(spectrum)
-    dtype = result_dtype(*(penalty.dtype for penalty in penalties))
-    return torch.stack([penalty.to(dtype) for penalty in penalties]).mean(), spectra
-
-
-def _full_precision(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _centred(x: Tensor) -> Tensor:
-    """Return the scaled difference from the mean over the samples."""
-    x = x.to(result_dtype(x.dtype))
-    x = x * _SCALE[x.dtype]
-    # The first mean is rounded, by more than the spread where the mean is far from zero.
-    x = x - x.mean(-2, keepdim=True)
-    return x - x.mean(-2, keepdim=True)
-
-
-def _unscaled(centred: Tensor, correction: int) -> float:
-    """Return what turns sums of products of centred values into covariances."""
-    return 1 / (_SCALE[centred.dtype] ** 2 * (centred.shape[-2] - correction))
-
-
-def _eigenspectrum(x: Tensor, correction: int, basis: Tensor | None) -> Tensor:
-    with _full_precision(x):
-        centred = _centred(x)
-        if basis is not None:
-            sums = (centred @ basis).square().sum(-2)
-            spectrum = sums.sort(dim=-1, descending=True, stable=True).values
-        else:
-            spectrum = _squared_singular_values(centred)
-        return _without_rounding(spectrum) * _unscaled(centred, correction)
-
-
-def _squared_singular_values(centred: Tensor) -> Tensor:
-    """Return squared singular values, descending; that of rank N is 0, because of the mean."""
-    samples, units = centred.shape[-2:]
-    products = centred @ centred.mT if samples < units else centred.mT @ centred
-    values = linalg.eigenvalues(products, torch.float64).flip(-1)
-    if samples > units:
-        return values
-    rank = torch.arange(1, values.shape[-1] + 1, device=values.device)
-    return torch.where((rank == samples) & ~values.isnan(), 0.0, values)
-
-
-def _without_rounding(spectrum: Tensor) -> Tensor:
-    is_rounding = spectrum <= linalg.ROUNDING[spectrum.dtype] * spectrum[..., :1]
-    return torch.where(is_rounding, 0.0, spectrum)
-
-
-def _penalty(
-    spectrum: Tensor, exponent: float, anchor: int, width: int, kappa: Tensor | None
-) -> Tensor:
-    rank = torch.arange(1, spectrum.shape[-1] + 1, device=spectrum.device)
-    if kappa is None:
-        at_anchor, growth = spectrum[..., anchor - 1].detach(), rank.double() / anchor
-    else:
-        at_anchor, growth = kappa, rank.double()
-    # All of a spectrum that is not finite counts, so that its derivatives are NaN.
-    is_finite = spectrum.isfinite().all(-1, keepdim=True)
-    spectrum = spectrum * torch.where(is_finite, 1.0, torch.nan)
-    is_counted = ((spectrum > 0) & (rank > anchor) & (at_anchor != 0).unsqueeze(-1)) | ~is_finite
-    law = torch.where(at_anchor == 0, 1.0, at_anchor).unsqueeze(-1)
-    ratio = spectrum / law * growth.pow(exponent).to(spectrum.dtype)
-    excess = torch.where(is_counted, ratio, 1.0) - 1
-    return (excess.square() + excess.relu()).sum(-1) / width

@@ -11,7 +11,15 @@ from selkern._benchmarks.measure import measure_all
 from selkern._benchmarks.report import print_targets
 from selkern._benchmarks.works import POOLING, SELECTIVITY
 from selkern._benchmarks.works.training import TrainingStep
-from selkern.demo.command import make_parser, progress, say, write_json
+from selkern.demo.command import (
+    make_parser,
+    print_json,
+    progress,
+    read_options,
+    say,
+    threads,
+    write_json,
+)
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.selectivity.evaluate import evaluate
 from selkern.demo.selectivity.figure import draw_selectivity
@@ -35,27 +43,10 @@ ROUNDS, QUICK_ROUNDS = 40, 10
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns 1 if selectivity did not rise with alpha."""
-    options = _parser().parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    epochs = options.epochs or (QUICK_EPOCHS if options.quick else EPOCHS)
-    recipe = Recipe(epochs=epochs, seed=options.seed)
-    digits = load_digits()
-
-    results = _train_all(digits, recipe, options)
-    print_results(results)
-    data = {"recipe": asdict(recipe), **machine.describe(), **as_data(results)}
-    write_json(data, options.output / "demo.json")
-    draw_selectivity(
-        {result.alpha: result.evaluation.index for result in results},
-        options.output / "selectivity.png",
-    )
-    if not options.no_benchmark:
-        works = (*POOLING, *SELECTIVITY, TrainingStep)
-        benchmark = measure_all([work.name for work in works], quick=True, say=say)
-        print_targets(benchmark)
-        write_json(benchmark, options.output / "benchmark.json")
-    print(conclusion(results))
-    print(f"written to {options.output}")
+    options = read_options(_parser(), arguments)
+    with threads(options.threads):
+        results = _measure(options)
+    say(f"written to {options.output}")
     return 0 if rises_with_alpha(results) else 1
 
 
@@ -66,9 +57,38 @@ def _parser() -> argparse.ArgumentParser:
         "selectivity regularizer, compare it with plain PyTorch, and time both.",
         epochs=EPOCHS,
         quick_epochs=QUICK_EPOCHS,
+        threads=None,
     )
     parser.add_argument("--no-benchmark", action="store_true", help="train only")
     return parser
+
+
+def _measure(options: argparse.Namespace) -> list[Result]:
+    recipe = Recipe(epochs=options.epochs, seed=options.seed)
+    results = _train_all(load_digits(), recipe, options)
+    data = {"recipe": asdict(recipe), **machine.describe(), **as_data(results)}
+    write_json(data, options.output / "demo.json")
+    draw_selectivity(
+        {result.alpha: result.evaluation.index for result in results},
+        options.output / "selectivity.png",
+    )
+    if options.json:
+        print_json(data)
+    else:
+        print_results(results)
+    if not options.no_benchmark:
+        _benchmark(options)
+    if not options.json:
+        print(conclusion(results))
+    return results
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    works = (*POOLING, *SELECTIVITY, TrainingStep)
+    benchmark = measure_all([work.name for work in works], quick=True, say=say)
+    write_json(benchmark, options.output / "benchmark.json")
+    if not options.json:
+        print_targets(benchmark)
 
 
 def _train_all(digits: Digits, recipe: Recipe, options: argparse.Namespace) -> list[Result]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 import selkern
 from selkern._benchmarks.compare import interleave
 from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.selectivity.train import Recipe, make_optimizer, train_step
+from selkern.demo.selectivity.train import Recipe, make_optimizer
 from selkern.demo.timing import milliseconds
+from selkern.demo.training import train_step
 
 __all__ = ["STEPS", "time_steps"]
 
@@ -42,9 +44,10 @@ def _make_step(
     model: nn.Module, alpha: float, batch: Images, recipe: Recipe, backend: str | None
 ) -> Callable[[], object]:
     optimizer = make_optimizer(model, recipe)
-    regularizer = None
+    term = None
     if backend is not None:
         regularizer = selkern.SelectivityRegularizer(
             model, NUM_CLASSES, alpha=alpha, backend=backend
         )
-    return lambda: train_step(model, optimizer, batch, regularizer)
+        term = partial(regularizer, batch.labels)
+    return lambda: train_step(model, optimizer, batch, term)

@@ -4,47 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import selkern
+from selkern.demo import training
 from selkern.demo.agreement import accepted
 from selkern.demo.data import NUM_CLASSES, Images
 from selkern.demo.outputs import LayerOutputs, layers_of_kind
 from selkern.demo.selectivity.model import DigitsNet
 
-__all__ = ["Recipe", "Training", "make_optimizer", "train", "train_step"]
-
-Regularizer = Callable[[Tensor], Tensor]
+__all__ = ["Recipe", "Training", "make_optimizer", "train"]
 
 TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How the network is trained."""
+class Recipe(training.Recipe):
+    """How the network is trained; losses are compared in every so many steps."""
 
     epochs: int = 30
     batch_size: int = 128
     learning_rate: float = 0.05
-    seed: int = 0
     compare_every: int = 20
-
-    def steps(self, images: Images) -> int:
-        """Number of steps of a whole training."""
-        return self.epochs * (len(images) // self.batch_size)
 
 
 @dataclass(frozen=True)
-class Training:
-    """A trained network, and how far the two regularizers were apart on the way."""
+class Training(training.Training):
+    """A network trained at one strength of the regularizer."""
 
-    model: DigitsNet
     alpha: float
-    comparisons: int
-    largest_difference: float
     final_loss: float
 
 
@@ -86,7 +77,8 @@ def train(
         for _ in range(recipe.epochs):
             for batch in images.shuffled_batches(recipe.batch_size, order):
                 outputs.recording = step % recipe.compare_every == 0
-                terms = train_step(model, optimizer, batch, regularizer)
+                term = partial(regularizer, batch.labels)
+                terms = training.train_step(model, optimizer, batch, term)
                 if outputs.recording:
                     difference = _difference(terms[1], regularizer, outputs.maps, batch.labels)
                     where = f"alpha = {alpha:g}, step {step}"
@@ -94,7 +86,7 @@ def train(
                 loss = float(sum(terms))
                 after_step(loss)
                 step += 1
-    return Training(model, alpha, len(differences), max(differences, default=0.0), loss)
+    return Training(model, len(differences), max(differences, default=0.0), alpha, loss)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -102,21 +94,6 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         model.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=1e-4
     )
-
-
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Images,
-    regularizer: Regularizer | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Take one step; returns the cross entropy and the regularizer's term."""
-    cross_entropy = F.cross_entropy(model(batch.images), batch.labels)
-    term = torch.zeros(()) if regularizer is None else regularizer(batch.labels)
-    optimizer.zero_grad()
-    torch.autograd.backward(cross_entropy if regularizer is None else cross_entropy + term)
-    optimizer.step()
-    return cross_entropy.detach(), term.detach()
 
 
 def _difference(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
 from torch import Tensor
 
 from selkern._benchmarks import machine
-from selkern.demo.command import make_parser, positive, progress, say, write_json
+from selkern.demo.command import (
+    make_parser,
+    print_json,
+    progress,
+    read_options,
+    say,
+    threads,
+    write_json,
+)
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.spectrum.evaluate import evaluate
 from selkern.demo.spectrum.figure import draw_spectra
@@ -31,18 +36,15 @@ PATCHES_EACH, QUICK_PATCHES_EACH = 2000, 400
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns 1 if the exact mode did not give the spectrum it was asked for."""
-    options = _parser().parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    epochs = options.epochs or (QUICK_EPOCHS if options.quick else EPOCHS)
-    recipe = Recipe(epochs=epochs, seed=options.seed)
-
-    with _threads(options.threads):
+    options = read_options(_parser(), arguments)
+    recipe = Recipe(epochs=options.epochs, seed=options.seed)
+    with threads(options.threads):
         report = _measure(recipe, options)
         data = {"recipe": asdict(recipe), **machine.describe(), **report.as_data()}
     write_json(data, options.output / "spectrum.json")
     draw_spectra(_panels(report), options.output / "spectrum.png")
     if options.json:
-        print(json.dumps(data, indent=1))
+        print_json(data)
     else:
         report.print()
         print(report.conclusion())
@@ -51,32 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(
+    return make_parser(
         "spectrum",
         "Fit a power law to the spectrum of scikit-image's photographs, and train a small network "
         "on scikit-learn's digits without and with the fused 1/n regularizer, exact and frozen; "
         "compare it with plain PyTorch, and time both.",
         epochs=EPOCHS,
         quick_epochs=QUICK_EPOCHS,
+        # More would only wait for one another in a network this small.
+        threads=1,
     )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        default=1,
-        help="threads of torch (default: %(default)s, which serves a network this small)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON instead")
-    return parser
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _measure(recipe: Recipe, options: argparse.Namespace) -> Report:

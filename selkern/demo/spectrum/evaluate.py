@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 import selkern
 from selkern import analysis
+from selkern._benchmarks.losses import ANCHOR
 from selkern.demo.data import Digits
 from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers
 
 __all__ = ["FIRST_RANK", "SHORT_FIT", "Evaluation", "Layer", "evaluate"]
 
-FIRST_RANK = 12
+FIRST_RANK = ANCHOR + 1
 """The first rank that the regularizer penalises."""
 SHORT_FIT = 50
 """Last rank of the shorter of the two fits; the other takes all."""

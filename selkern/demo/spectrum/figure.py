@@ -9,11 +9,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from selkern._benchmarks.losses import ANCHOR
 from selkern.demo.figure import STYLES, new_figure
 
 __all__ = ["draw_spectra"]
 
-ANCHOR = 11
 STYLE = {"exact": STYLES[0], "frozen": STYLES[2]}
 
 

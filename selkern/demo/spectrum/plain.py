@@ -5,21 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from selkern._benchmarks.losses import (
+    Penalty,
+    covariance_eigenvectors,
+    eigenvalue_loss,
+    published_loss,
+    vectorised_loss,
+)
 from selkern.demo.data import Images
 from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers
 
 __all__ = ["PlainRegularizer", "principal_axes"]
 
-ANCHOR = 11
+KINDS: dict[str, Penalty] = {
+    "published": vectorised_loss,
+    "published, one by one": published_loss,
+    "exact": eigenvalue_loss,
+}
 
 
 def principal_axes(model: nn.Module, images: Images) -> list[Tensor]:
     """Eigenvectors of every hidden layer's covariance over all images, in columns."""
     with torch.no_grad(), LayerOutputs(hidden_layers(model)) as outputs:
         model(images.images)
-    covariances = (torch.cov(x.double().T) for x in outputs.maps.values())
-    return [torch.linalg.eigh(covariance).eigenvectors.float() for covariance in covariances]
+    return [covariance_eigenvectors(x) for x in outputs.maps.values()]
 
 
 class PlainRegularizer:
@@ -39,47 +49,15 @@ class PlainRegularizer:
     def __init__(self, model: nn.Module, beta: float, kind: str = "published") -> None:
         self.model = model
         self.beta = beta
-        self.kind = kind
+        self.penalty = KINDS[kind]
         self.axes: list[Tensor] = []
         self.outputs = LayerOutputs(hidden_layers(model), detached=False)
 
     def refresh(self, images: Images) -> None:
-        """Find the principal axes of all images."""
+        """Find the principal axes of all images; the first term needs them."""
         self.axes = principal_axes(self.model, images)
 
     def __call__(self) -> Tensor:
         """Return the term of the last forward."""
-        covariances = [_covariance(x) for x in self.outputs.maps.values()]
-        if self.kind == "exact":
-            spectra = [torch.linalg.eigvalsh(covariance).flip(0) for covariance in covariances]
-        else:
-            spectra = [
-                torch.diagonal(axes.T @ covariance @ axes).sort(descending=True).values
-                for covariance, axes in zip(covariances, self.axes, strict=True)
-            ]
-        penalty = _penalty_one_by_one if self.kind == "published, one by one" else _penalty
-        return self.beta * torch.stack([penalty(spectrum) for spectrum in spectra]).mean()
-
-
-def _covariance(x: Tensor) -> Tensor:
-    centred = x - x.mean(0)
-    return centred.T @ centred / (len(x) - 1)
-
-
-def _penalty(spectrum: Tensor) -> Tensor:
-    ranks = torch.arange(1, len(spectrum) + 1)
-    law = spectrum[ANCHOR - 1].detach() * ANCHOR / ranks
-    excess = (spectrum / law - 1)[ANCHOR:]
-    terms = excess.square() + excess.relu()
-    return torch.where(spectrum[ANCHOR:] > 0, terms, 0).sum() / len(spectrum)
-
-
-def _penalty_one_by_one(spectrum: Tensor) -> Tensor:
-    kappa = spectrum[ANCHOR - 1].item() * ANCHOR
-    total = torch.zeros(())
-    for rank in range(ANCHOR + 1, len(spectrum) + 1):
-        variance = spectrum[rank - 1]
-        if variance > 0:
-            excess = variance / (kappa / rank) - 1
-            total = total + excess.square() + excess.relu()
-    return total / len(spectrum)
+        pairs = zip(self.outputs.maps.values(), self.axes, strict=True)
+        return self.beta * torch.stack([self.penalty(x, axes) for x, axes in pairs]).mean()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 import selkern
 from selkern._benchmarks.compare import Comparison, interleave
 from selkern.demo.data import Images
 from selkern.demo.spectrum.plain import PlainRegularizer
-from selkern.demo.spectrum.train import Recipe, make_optimizer, train_step
+from selkern.demo.spectrum.train import Recipe, make_optimizer
+from selkern.demo.training import Term, train_step
 
 __all__ = ["STEPS", "time_steps"]
 
@@ -47,9 +48,7 @@ def _make_step(model: nn.Module, images: Images, recipe: Recipe, kind: str) -> C
     return lambda: train_step(model, optimizer, batch, regularizer)
 
 
-def _regularizer(
-    model: nn.Module, images: Images, recipe: Recipe, kind: str
-) -> Callable[[], Tensor] | None:
+def _regularizer(model: nn.Module, images: Images, recipe: Recipe, kind: str) -> Term | None:
     if kind == "plain":
         return None
     if kind in PLAIN:

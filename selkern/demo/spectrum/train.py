@@ -9,16 +9,16 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import selkern
+from selkern.demo import training
 from selkern.demo.agreement import accepted
 from selkern.demo.data import Images
 from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers, make_network
 from selkern.demo.spectrum.plain import principal_axes
 
-__all__ = ["MODES", "Recipe", "Training", "make_optimizer", "train", "train_step"]
+__all__ = ["MODES", "Recipe", "Training", "make_optimizer", "train"]
 
 MODES = ("without", "exact", "frozen")
 """Without the regularizer, and with it in both of its modes."""
@@ -28,34 +28,25 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How the network is trained."""
+class Recipe(training.Recipe):
+    """How the network is trained; losses are compared in every so many epochs."""
 
     epochs: int = 150
-    width: int = 128
     # Half of the training images: more than there are units, and the frozen basis is not the
     # batch's own.
     batch_size: int = 673
     learning_rate: float = 2e-3
-    beta: float = 2.0
-    seed: int = 0
     compare_every: int = 10
-    """Epochs from one comparison with plain PyTorch to the next."""
-
-    def steps(self, images: Images) -> int:
-        """Number of steps of a whole training."""
-        return self.epochs * (len(images) // self.batch_size)
+    width: int = 128
+    beta: float = 2.0
 
 
 @dataclass(frozen=True)
-class Training:
-    """A trained network, and how far the two regularizers were apart on the way."""
+class Training(training.Training):
+    """A network trained in one of the modes."""
 
     mode: str
-    model: nn.Module
     seconds: float
-    comparisons: int
-    largest_difference: float
 
 
 def train(
@@ -103,33 +94,18 @@ def train(
                 basis = principal_axes(model, images) if compared else None
             outputs.recording = compared
             for batch in images.shuffled_batches(recipe.batch_size, order):
-                cross_entropy, term = train_step(model, optimizer, batch, regularizer)
+                cross_entropy, term = training.train_step(model, optimizer, batch, regularizer)
                 if compared:
                     difference = _difference(term, outputs.maps, basis, recipe.beta)
                     differences.append(accepted(difference, TOLERANCE, f"{mode}, epoch {epoch}"))
                 after_step(float(cross_entropy + term))
     seconds = perf_counter() - start
-    return Training(mode, model, seconds, len(differences), max(differences, default=0.0))
+    return Training(model, len(differences), max(differences, default=0.0), mode, seconds)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Make the optimizer of the recipe, the paper's."""
     return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, amsgrad=True)
-
-
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Images,
-    regularizer: Callable[[], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Take one step; returns the cross entropy and the regularizer's term."""
-    cross_entropy = F.cross_entropy(model(batch.images), batch.labels)
-    term = torch.zeros(()) if regularizer is None else regularizer()
-    optimizer.zero_grad()
-    torch.autograd.backward(cross_entropy if regularizer is None else cross_entropy + term)
-    optimizer.step()
-    return cross_entropy.detach(), term.detach()
 
 
 def _difference(
