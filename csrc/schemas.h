@@ -51,6 +51,17 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
   // laid out as x made contiguous, in its dtype.
   m.def("centered_matmul(Tensor x, Tensor weights, float scale, bool gram) -> Tensor");
 
+  // Spectra [B, M], largest first, of covariances over `samples` scaled samples, from the ascending
+  // eigenvalues [B, M] of their products; what is rounding is zero.
+  m.def(
+      "covariance_spectrum(Tensor eigenvalues, SymInt samples, int correction, float scale)"
+      " -> Tensor");
+  // Gradient of the samples' product, in the order of its eigenvalues, so that a product with the
+  // centred, scaled samples gives that of the samples.
+  m.def(
+      "covariance_spectrum_backward(Tensor grad, Tensor spectrum, SymInt samples, int correction,"
+      " float scale) -> Tensor");
+
   // Penalty [B] of spectra [B, R], largest first, against kappa / rank^exponent, and its derivative
   // [B, R]. Without kappa [B], the eigenvalue at rank `anchor` lies on the law.
   m.def(

@@ -19,8 +19,10 @@ struct ReadableSamples {
   Samples samples;
 
   ReadableSamples(const Tensor& x, double scale) : rows(checked(x)) {
-    samples = {dtype_of(x, "x"), rows.const_data_ptr(), rows.stride(0), rows.stride(1), x.size(0),
-               x.size(1),        x.size(2),             scale};
+    samples = {dtype_of(x, "x"), rows.const_data_ptr(),
+               rows.stride(0),   rows.stride(1),
+               x.size(0),        x.size(1),
+               x.size(2),        scale};
   }
 
  private:
@@ -68,9 +70,49 @@ Tensor centered_matmul(const Tensor& x, const Tensor& weights, double scale, boo
                                     result.mutable_data_ptr()};
   if (Device::centered_matmul(params, readable.rows)) return result;
   const Tensor centred = center<Device>(readable.rows, scale);
-  return torch::stable::to(gram ? torch::stable::matmul(dense, centred)
-                                : torch::stable::matmul(centred, dense),
-                           x.scalar_type());
+  return torch::stable::to(
+      gram ? torch::stable::matmul(dense, centred) : torch::stable::matmul(centred, dense),
+      x.scalar_type());
+}
+
+inline void check_spectrum(const Tensor& spectrum, const char* name) {
+  check(spectrum.dim() == 2, name, " must have shape [B, R], got ", spectrum.dim(), " axes");
+  check_result_dtype(spectrum, name);
+}
+
+template <typename Device>
+Tensor covariance_spectrum(const Tensor& eigenvalues, int64_t samples, int64_t correction,
+                           double scale) {
+  check_spectrum(eigenvalues, "eigenvalues");
+  check(samples > correction, "samples must be more than correction");
+  Tensor spectrum = empty(sizes_of(eigenvalues), eigenvalues.scalar_type(), eigenvalues);
+  if (eigenvalues.numel() == 0) return spectrum;
+  const Tensor dense = torch::stable::contiguous(eigenvalues);
+  Device::covariance_spectrum(
+      {dtype_of(dense, "eigenvalues"), dense.const_data_ptr(), dense.size(0), dense.size(1),
+       samples, 1 / (scale * scale * double(samples - correction)), spectrum.mutable_data_ptr()},
+      dense);
+  return spectrum;
+}
+
+template <typename Device>
+Tensor covariance_spectrum_backward(const Tensor& grad, const Tensor& spectrum, int64_t samples,
+                                    int64_t correction, double scale) {
+  check_spectrum(spectrum, "spectrum");
+  check(samples > correction, "samples must be more than correction");
+  check(sizes_of(grad) == sizes_of(spectrum) && grad.scalar_type() == spectrum.scalar_type(),
+        "grad must be like spectrum");
+  check_same_device(grad, spectrum, "grad");
+  Tensor grad_eigenvalues = empty(sizes_of(spectrum), spectrum.scalar_type(), spectrum);
+  if (spectrum.numel() == 0) return grad_eigenvalues;
+  const Tensor dense = torch::stable::contiguous(spectrum);
+  const Tensor dense_grad = torch::stable::contiguous(grad);
+  Device::covariance_spectrum_backward(
+      {dtype_of(dense, "spectrum"), dense_grad.const_data_ptr(), dense.const_data_ptr(),
+       dense.size(0), dense.size(1), 2 / (scale * double(samples - correction)),
+       grad_eigenvalues.mutable_data_ptr()},
+      dense);
+  return grad_eigenvalues;
 }
 
 // kappa as kernels read it: one for each spectrum, contiguous.
@@ -102,8 +144,7 @@ template <typename Device>
 std::tuple<Tensor, Tensor> power_law_penalty(const Tensor& spectrum,
                                              const std::optional<Tensor>& kappa, double exponent,
                                              int64_t anchor, int64_t width) {
-  check(spectrum.dim() == 2, "spectrum must have shape [B, R], got ", spectrum.dim(), " axes");
-  check_result_dtype(spectrum, "spectrum");
+  check_spectrum(spectrum, "spectrum");
   const Law law(kappa, exponent, anchor, width, spectrum, spectrum.size(1));
   const Tensor dense = torch::stable::contiguous(spectrum);
   Tensor penalty = empty({spectrum.size(0)}, spectrum.scalar_type(), spectrum);
@@ -187,6 +228,8 @@ void register_spectrum(torch::stable::detail::StableLibrary& m) {
   m.impl("center", TORCH_BOX(&center<Device>));
   m.impl("centered_product", TORCH_BOX(&centered_product<Device>));
   m.impl("centered_matmul", TORCH_BOX(&centered_matmul<Device>));
+  m.impl("covariance_spectrum", TORCH_BOX(&covariance_spectrum<Device>));
+  m.impl("covariance_spectrum_backward", TORCH_BOX(&covariance_spectrum_backward<Device>));
   m.impl("power_law_penalty", TORCH_BOX(&power_law_penalty<Device>));
   m.impl("basis_spectrum", TORCH_BOX(&basis_spectrum<Device>));
   m.impl("basis_penalty", TORCH_BOX(&basis_penalty<Device>));

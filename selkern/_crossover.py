@@ -24,8 +24,8 @@ CPU: dict[tuple[torch.dtype, bool], tuple[Row, ...]] = {
     (torch.float64, True): (Row(2, 48), Row(4, 128), Row(8, 192), Row(16, 224), Row(64, 256)),
 }
 
-# Threads of a block, of which the CUDA kernel needs one a row.
-_LARGEST_ON_CUDA = 256
+# Of the CUDA kernel, which needs one a row.
+_BLOCK_THREADS = 256
 
 
 def fits_own_kernel(a: Tensor, with_vectors: bool) -> bool:
@@ -33,7 +33,7 @@ def fits_own_kernel(a: Tensor, with_vectors: bool) -> bool:
     batch, size = a.shape[0], a.shape[1]
     available = shared_memory(a.device)
     if available is not None:
-        return size <= _LARGEST_ON_CUDA and shared_memory_of(size, a.dtype) <= available
+        return size <= _BLOCK_THREADS and shared_memory_of(size, a.dtype) <= available
     rows = CPU[a.dtype, with_vectors]
     return any(batch >= row.batch and size <= row.size for row in rows)
 
@@ -48,5 +48,5 @@ def shared_memory(device: torch.device) -> int | None:
 
 def shared_memory_of(size: int, dtype: torch.dtype) -> int:
     """Return the bytes that the CUDA kernel takes for a matrix, as in ``csrc/cuda/linalg.h``."""
-    threads = 32 if size <= 32 else 256
+    threads = 32 if size <= 32 else _BLOCK_THREADS
     return (size * (size | 1) + 6 * size + 2 * threads) * dtype.itemsize

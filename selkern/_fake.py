@@ -138,6 +138,16 @@ def _(x: Tensor, weights: Tensor, scale: float, gram: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
+@register_fake("selkern::covariance_spectrum")
+def _(eigenvalues: Tensor, samples: int, correction: int, scale: float) -> Tensor:
+    return eigenvalues.new_empty(eigenvalues.shape)
+
+
+@register_fake("selkern::covariance_spectrum_backward")
+def _(grad: Tensor, spectrum: Tensor, samples: int, correction: int, scale: float) -> Tensor:
+    return spectrum.new_empty(spectrum.shape)
+
+
 @register_fake("selkern::power_law_penalty")
 def _(
     spectrum: Tensor, kappa: Tensor | None, exponent: float, anchor: int, width: int
@@ -227,6 +237,8 @@ for _name in (
     "center",
     "centered_product",
     "centered_matmul",
+    "covariance_spectrum",
+    "covariance_spectrum_backward",
     "power_law_penalty",
     "basis_spectrum",
     "basis_penalty",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -53,7 +54,7 @@ def _by_torch(
     solver: Callable[[Tensor], tuple[Tensor, ...]], matrices: Tensor
 ) -> tuple[Tensor, ...]:
     """Return what torch's ``solver`` gives, NaN for matrices that are not finite."""
-    if _can_look_at(matrices) and matrices.sum().isfinite():
+    if _can_look_at(matrices) and math.isfinite(matrices.sum().item()):
         with suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
             return tuple(solver(matrices))
     usable, is_finite = _usable(matrices)
@@ -96,28 +97,34 @@ class _Eigh(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_values: Tensor | None, of_vectors: Tensor | None) -> Tensor | None:
         values, vectors = ctx.saved_tensors
+        grad = None
         with full_precision(values):
-            return gradient_of_matrices(values, vectors, of_values, of_vectors)
+            if of_values is not None:
+                grad = through_values(vectors, of_values)
+            if of_vectors is not None:
+                through = through_vectors(values, vectors, of_vectors)
+                grad = through if grad is None else grad + through
+        return grad
 
 
-def gradient_of_matrices(
-    values: Tensor, vectors: Tensor, of_values: Tensor | None, of_vectors: Tensor | None
-) -> Tensor | None:
-    """Return the gradient of symmetric matrices from those of their eigenvalues and vectors.
+def through_values(vectors: Tensor, of_values: Tensor) -> Tensor:
+    """Return the gradient of symmetric matrices from that of their eigenvalues."""
+    return (vectors * of_values.unsqueeze(-2)) @ vectors.mT
 
-    That of the vectors appears in second derivatives. Pairs of eigenvalues that are as good as
-    equal contribute nothing to it.
+
+def through_vectors(values: Tensor, vectors: Tensor, of_vectors: Tensor) -> Tensor:
+    """Return the gradient of symmetric matrices from that of their eigenvectors.
+
+    It appears in second derivatives. Pairs of eigenvalues that are as good as equal contribute
+    nothing to it.
     """
-    if of_vectors is None or values.shape[-1] == 0:
-        return None if of_values is None else (vectors * of_values.unsqueeze(-2)) @ vectors.mT
+    if values.shape[-1] == 0:
+        return torch.zeros_like(vectors)
     difference = values.unsqueeze(-2) - values.unsqueeze(-1)
     largest = values.abs().amax(-1, keepdim=True).unsqueeze(-1)
     is_pair = difference.abs() > rounding_tolerance(values.dtype) * largest
     inverse = torch.where(is_pair, 1 / torch.where(is_pair, difference, 1.0), 0.0)
-    inner = inverse * (vectors.mT @ of_vectors)
-    if of_values is not None:
-        inner = inner + torch.diag_embed(of_values)
-    gradient = vectors @ inner @ vectors.mT
+    gradient = vectors @ (inverse * (vectors.mT @ of_vectors)) @ vectors.mT
     return (gradient + gradient.mT) / 2
 
 

@@ -43,6 +43,11 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def as_rows(x: Tensor) -> Tensor:
+    """Fold all axes but the last one into one."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def as_batch(x: Tensor) -> Tensor:
     """Fold all axes but the last two into one."""
     return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selkern._numerics import as_batch, quick_to_apply
+from selkern._numerics import as_rows, quick_to_apply
 
 _ops = torch.ops.selkern
 
@@ -21,7 +21,7 @@ class _PowerLawPenalty(torch.autograd.Function):
         spectrum: Tensor, kappa: Tensor | None, exponent: float, anchor: int, width: int
     ) -> tuple[Tensor, Tensor]:
         penalty, derivative = _ops.power_law_penalty(
-            as_batch(spectrum.unsqueeze(0)).flatten(0, 1),
+            as_rows(spectrum),
             None if kappa is None else kappa.reshape(-1),
             exponent,
             anchor,

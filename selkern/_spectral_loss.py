@@ -7,16 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selkern import _basis_autograd, _penalty_autograd, _spectrum_autograd
+from selkern import _basis_autograd, _library, _penalty_autograd, _spectrum_autograd
 from selkern import _spectrum_checks as checks
 from selkern._checks import Activations
 from selkern._layout import result_dtype
+from selkern.reference import _spectrum as plain
 
 
 def spectral_loss_of_layers(
     activations: Activations, *, exponent: float, anchor: int, basis: Any, kappa: Any
 ) -> tuple[Tensor, list[Tensor]]:
     """Return :func:`selkern.spectral_loss` and the spectrum of each layer."""
+    if not _library.COMPILED:
+        return plain.spectral_loss_of_layers(
+            activations, exponent=exponent, anchor=anchor, basis=basis, kappa=kappa
+        )
     exponent, anchor = checks.exponent(exponent), checks.anchor(anchor)
     layers = checks.spectral_layers(activations, anchor, basis, kappa)
     # Layers of one size are solved together.

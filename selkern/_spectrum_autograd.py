@@ -16,10 +16,10 @@ from selkern import _linalg_autograd
 from selkern._layout import result_dtype
 from selkern._numerics import (
     as_batch,
+    as_rows,
     full_precision,
     needs_gradient,
     quick_to_apply,
-    rounding_tolerance,
 )
 
 _ops = torch.ops.selkern
@@ -133,13 +133,14 @@ class _Eigenspectra(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         layers = len(grads) // 2
         saved = ctx.saved_tensors
-        return (
-            None,
-            *(
-                _gradient_of_samples(*saved[i::layers], *grads[i::layers], ctx.correction)
-                for i in range(layers)
-            ),
-        )
+        of_xs = []
+        for i in range(layers):
+            x, spectrum, vectors = saved[i::layers]
+            of_spectrum, of_vectors = grads[i::layers]
+            of_xs.append(
+                _gradient_of_samples(x, spectrum, vectors, of_spectrum, of_vectors, ctx.correction)
+            )
+        return (None, *of_xs)
 
 
 def _gradient_of_samples(
@@ -152,23 +153,19 @@ def _gradient_of_samples(
 ) -> Tensor | None:
     """Return the gradient of samples from those of their spectrum and of its vectors."""
     scale = SCALE[vectors.dtype]
-    to_spectrum = unscaled(x, correction)
-    of_values = None
-    if of_spectrum is not None:
-        # What is rounding, and set to zero, has no gradient.
-        of_values = torch.where(spectrum == 0, 0.0, of_spectrum * (2 * scale * to_spectrum))
-        of_values = of_values.flip(-1)
-    if of_vectors is not None:
-        of_vectors = 2 * scale * of_vectors
+    grad = None
     with full_precision(x):
-        of_product = _linalg_autograd.gradient_of_matrices(
-            spectrum.flip(-1) / to_spectrum, vectors, of_values, of_vectors
-        )
-    if of_product is None:
-        return None
-    grad = _through_product(x, of_product, _is_gram(x), scale)
-    # Through the vectors of a Gram matrix comes a mean, too.
-    return grad if of_vectors is None else Center.apply(grad, 1.0).to(grad.dtype)
+        if of_spectrum is not None:
+            of_values = _through_spectrum(of_spectrum, spectrum, x, correction)
+            of_product = _linalg_autograd.through_values(vectors, of_values)
+            grad = _through_product(x, of_product, _is_gram(x), scale)
+        if of_vectors is not None:
+            values = spectrum.flip(-1) / unscaled(x, correction)
+            of_product = _linalg_autograd.through_vectors(values, vectors, 2 * scale * of_vectors)
+            # The vectors of a Gram matrix give a mean, too.
+            through = Center.apply(_through_product(x, of_product, _is_gram(x), scale), 1.0)
+            grad = through.to(x.dtype) if grad is None else grad + through.to(x.dtype)
+    return grad
 
 
 def _solved_together(products: list[Tensor], solve: Callable[[Tensor], Any]) -> list[Any]:
@@ -197,16 +194,22 @@ def _solved_together(products: list[Tensor], solve: Callable[[Tensor], Any]) -> 
 
 def _spectrum_of(values: Tensor, x: Tensor, correction: int) -> Tensor:
     """Return the spectrum from ascending eigenvalues of the product of scaled samples."""
-    spectrum = values.flip(-1)
-    largest = spectrum[..., :1]
-    # Not where the largest has overflowed: infinity times the tolerance is infinity.
-    is_rounding = (spectrum <= rounding_tolerance(values.dtype) * largest) & ~largest.isinf()
-    spectrum = torch.where(is_rounding, 0.0, spectrum * unscaled(x, correction))
-    samples = x.shape[-2]
-    if spectrum.shape[-1] < samples:
-        return spectrum
-    # The mean has taken one rank. NaN stays.
-    return torch.cat([spectrum[..., :-1], spectrum[..., -1:] * 0], -1)
+    spectrum = _ops.covariance_spectrum(
+        as_rows(values), x.shape[-2], correction, SCALE[values.dtype]
+    )
+    return spectrum.reshape(values.shape)
+
+
+def _through_spectrum(of_spectrum: Tensor, spectrum: Tensor, x: Tensor, correction: int) -> Tensor:
+    """Return the gradient of those eigenvalues, times what ``_through_product`` leaves out."""
+    scale = SCALE[spectrum.dtype]
+    if torch.is_grad_enabled():
+        factor = 2 * scale * unscaled(x, correction)
+        return torch.where(spectrum == 0, 0.0, of_spectrum * factor).flip(-1)
+    of_values = _ops.covariance_spectrum_backward(
+        as_rows(of_spectrum), as_rows(spectrum), x.shape[-2], correction, scale
+    )
+    return of_values.reshape(spectrum.shape)
 
 
 @torch.compiler.allow_in_graph

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selkern import _linalg_autograd
 from selkern import _spectrum_checks as checks
+from selkern import linalg
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
 from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
@@ -192,8 +192,8 @@ class SpectralRegularizer(Regularizer):
     def _check_frozen(self, what: str) -> None:
         if self._mode != "frozen":
             raise RuntimeError(
-                f"mode must be 'frozen' for {what}, got {self._mode!r}, in which eigenvalues are those "
-                "of each batch alone"
+                f"mode must be 'frozen' for {what}, got {self._mode!r}, which takes eigenvalues of "
+                "each batch alone"
             )
 
     def refresh(self, loader: Iterable[Any]) -> None:
@@ -289,7 +289,7 @@ class _Moments:
             raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
         if not self.products.isfinite().all():
             raise ValueError(f"the activations of layer {self.name!r} must be finite")
-        _, vectors = _linalg_autograd.solve(self.products / (self.samples - 1))
+        vectors = linalg.eigh(self.products / (self.samples - 1)).eigenvectors
         return vectors.flip(-1).to(self.dtype)
 
 

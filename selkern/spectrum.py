@@ -195,8 +195,9 @@ def spectral_loss(
                   \left[ r_{ln}^2 + \max(0, r_{ln}) \right]
 
     with the terms of :func:`power_law_penalty` (Nassar et al., arXiv 2012.04729), of the covariance
-    over the batch. The sum has as many terms as the smaller of ``N - 1`` and ``D`` exceeds the
-    anchor by, so give more samples than units where that can be.
+    over the batch. Ranks up to the smaller of ``N - 1`` and ``D`` can be above 0, and the sum over
+    them is divided by ``D`` whatever ``N`` is: the penalty of a batch of fewer samples than units
+    is smaller.
 
     Parameters
     ----------
@@ -236,10 +237,9 @@ def spectral_loss(
     >>> spectral_loss([x, x], anchor=1)
     tensor(0.1250)
     """
-    options: dict[str, Any] = {"anchor": anchor, "basis": basis, "kappa": kappa}
-    if not _library.COMPILED:
-        return reference.spectral_loss(activations, exponent=exponent, **options)
-    return spectral_loss_of_layers(activations, exponent=exponent, **options)[0]
+    return spectral_loss_of_layers(
+        activations, exponent=exponent, anchor=anchor, basis=basis, kappa=kappa
+    )[0]
 
 
 __all__ = ["covariance", "eigenspectrum", "power_law_penalty", "spectral_loss"]

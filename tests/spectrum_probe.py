@@ -23,6 +23,8 @@ def _results_of_full_precision(operators: object, dtype: torch.dtype) -> list[Te
         results += [operators.eigvalsh(matrices), *operators.eigh(matrices)]
     spectrum = normal((2, 40), dtype).abs().sort(descending=True).values
     spectrum[1, 33] = torch.nan
+    covariance = operators.covariance_spectrum(spectrum.flip(-1), 30, 1, 0.5)
+    results += [covariance, operators.covariance_spectrum_backward(spectrum, covariance, 30, 1, 1)]
     results += operators.power_law_penalty(spectrum, None, 1.0, 3, 40)
     # One block, and two that share the samples.
     for shape in [(1, 20, 9), (1, 130, 9)]:

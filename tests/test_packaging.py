@@ -40,6 +40,16 @@ index = selkern.selectivity_index(x, torch.tensor([0, 1]), 2)
 index.sum().backward()
 torch.testing.assert_close(index, torch.tensor([2 / (4 + 1e-6)]))
 assert x.grad.all()
+model, x, y = torch.nn.Sequential(torch.nn.ReLU()), torch.rand(30, 12), torch.arange(30) % 2
+for mode in ("exact", "frozen"):
+    with selkern.SpectralRegularizer(model, beta=1.0, mode=mode) as regularizer:
+        if mode == "frozen":
+            regularizer.refresh([x])
+        model(x)
+        assert regularizer() > 0
+with selkern.SelectivityRegularizer(model, 2, alpha=1.0) as regularizer:
+    model(x)
+    assert regularizer(y) < 0
 """
 NOT_SOURCES = (".git", ".venv", ".*_cache", "build", "dist", "*.egg-info", "__pycache__")
 NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json", "results")

@@ -34,9 +34,6 @@ all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 hard_dtypes = pytest.mark.parametrize("dtype", DTYPES[1:], ids=case_name)
 
 
-# ------------------------------------------------------------------------------------------- loss
-
-
 @IMPLEMENTATIONS
 @all_dtypes
 @pytest.mark.parametrize("shape", [(40, 24), (24, 60), (30, 30)], ids=case_name)

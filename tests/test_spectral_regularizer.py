@@ -26,9 +26,6 @@ def x() -> Tensor:
     return images(40)
 
 
-# ------------------------------------------------------------------------------------------ exact
-
-
 @BACKENDS
 def test_loss_and_gradients_are_those_of_the_definition(
     model: Network, x: Tensor, backend: str

@@ -15,11 +15,12 @@ SELKERN_HOST_DEVICE static inline scalar_t rounding_tolerance() {
   return sizeof(scalar_t) == sizeof(double) ? scalar_t(1e-12) : scalar_t(2e-6);
 }
 
-// NaN stays, and so does infinity.
+// NaN stays; beside infinity, so does everything.
 template <typename scalar_t>
 SELKERN_HOST_DEVICE static inline scalar_t without_rounding(scalar_t eigenvalue, scalar_t largest) {
-  const bool is_rounding = eigenvalue <= rounding_tolerance<scalar_t>() * largest;
-  return is_rounding && eigenvalue < largest ? scalar_t(0) : eigenvalue;
+  const scalar_t threshold = rounding_tolerance<scalar_t>() * largest;
+  const bool is_finite = threshold - threshold == 0;
+  return is_finite && eigenvalue <= threshold ? scalar_t(0) : eigenvalue;
 }
 
 // A law that goes through `value` at rank `anchor`.

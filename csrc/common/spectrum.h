@@ -41,6 +41,27 @@ struct CenteredMatmulParams : Samples {
   int64_t size() const { return gram ? samples : units; }
 };
 
+// Spectra of covariances from eigenvalues of the products of their samples.
+struct CovarianceSpectrumParams {
+  DType dtype;              // of everything, float32 or float64
+  const void* eigenvalues;  // [matrices, size] contiguous, ascending
+  int64_t matrices;
+  int64_t size;
+  int64_t samples;  // N of each covariance
+  double factor;    // from a product to a covariance
+  void* spectrum;   // [matrices, size] contiguous, largest first
+};
+
+struct CovarianceSpectrumBackwardParams {
+  DType dtype;           // of everything, float32 or float64
+  const void* grad;      // [matrices, size] contiguous, of the spectrum
+  const void* spectrum;  // [matrices, size] contiguous, largest first
+  int64_t matrices;
+  int64_t size;
+  double factor;
+  void* grad_eigenvalues;  // [matrices, size] contiguous, in ascending order
+};
+
 // Ranks beyond the anchor are compared with kappa / rank^exponent.
 struct PowerLaw {
   const void*

@@ -25,6 +25,8 @@ extern const Kernels table = {
     run_product<PackPanels>,
     run_product<MultiplyPanels>,
     centered_matmul,
+    covariance_spectrum,
+    covariance_spectrum_backward,
     power_law_penalty,
     basis_variances,
     basis_spectrum,

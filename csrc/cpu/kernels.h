@@ -95,6 +95,9 @@ struct Kernels {
   // Item: a panel of units with weights of the size of a Gram matrix, otherwise a block of samples.
   void (*centered_matmul)(const CenteredMatmulWork&, int64_t begin, int64_t end);
   // Item: a spectrum.
+  void (*covariance_spectrum)(const CovarianceSpectrumParams&, int64_t begin, int64_t end);
+  void (*covariance_spectrum_backward)(const CovarianceSpectrumBackwardParams&, int64_t begin,
+                                       int64_t end);
   void (*power_law_penalty)(const PowerLawPenaltyParams&, int64_t begin, int64_t end);
   // Item: a block of columns of one matrix; then, once their variances are there, a matrix.
   void (*basis_variances)(const BasisSpectrumParams&, int64_t begin, int64_t end);

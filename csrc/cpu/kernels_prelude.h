@@ -15,5 +15,6 @@
 #include <immintrin.h>
 #endif
 
+#include "common/covariance_spectrum.h"
 #include "common/power_law.h"
 #include "cpu/kernels.h"

@@ -1,6 +1,7 @@
 // Centring, the power-law penalty, and the spectrum in a basis. Included by kernel_table.h.
 #pragma once
 
+#include "common/covariance_spectrum.h"
 #include "common/power_law.h"
 #include "cpu/row_sums.h"
 #include "cpu/vectors.h"
@@ -105,6 +106,46 @@ struct Center {
 
 inline void center(const CenterParams& params, int64_t begin, int64_t end) {
   run_for<Center>(params.dtype, params, begin, end);
+}
+
+template <typename R>
+inline void covariance_spectrum_of(const CovarianceSpectrumParams& params, int64_t begin,
+                                   int64_t end) {
+  for (int64_t matrix = begin; matrix < end; ++matrix) {
+    const R* eigenvalues = static_cast<const R*>(params.eigenvalues) + matrix * params.size;
+    R* spectrum = static_cast<R*>(params.spectrum) + matrix * params.size;
+    for (int64_t rank = 0; rank < params.size; ++rank) {
+      spectrum[rank] =
+          covariance_eigenvalue(eigenvalues, params.size, rank, params.samples, R(params.factor));
+    }
+  }
+}
+
+inline void covariance_spectrum(const CovarianceSpectrumParams& params, int64_t begin,
+                                int64_t end) {
+  if (params.dtype == DType::float64) return covariance_spectrum_of<double>(params, begin, end);
+  covariance_spectrum_of<float>(params, begin, end);
+}
+
+template <typename R>
+inline void covariance_spectrum_backward_of(const CovarianceSpectrumBackwardParams& params,
+                                            int64_t begin, int64_t end) {
+  for (int64_t matrix = begin; matrix < end; ++matrix) {
+    const R* grad = static_cast<const R*>(params.grad) + matrix * params.size;
+    const R* spectrum = static_cast<const R*>(params.spectrum) + matrix * params.size;
+    R* last = static_cast<R*>(params.grad_eigenvalues) + (matrix + 1) * params.size - 1;
+    for (int64_t rank = 0; rank < params.size; ++rank) {
+      last[-rank] = covariance_eigenvalue_backward(grad[rank], spectrum[rank], R(params.factor));
+    }
+  }
+}
+
+inline void covariance_spectrum_backward(const CovarianceSpectrumBackwardParams& params,
+                                         int64_t begin, int64_t end) {
+  if (params.dtype == DType::float64) {
+    return covariance_spectrum_backward_of<double>(params, begin, end);
+  }
+  covariance_spectrum_backward_of<float>(params, begin, end);
 }
 
 // The penalty of one spectrum; derivative_at(n) is where that by its n-th value goes.

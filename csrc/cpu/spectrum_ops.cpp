@@ -61,6 +61,15 @@ struct Cpu {
     return true;
   }
 
+  static void covariance_spectrum(const CovarianceSpectrumParams& params, const Tensor&) {
+    parallel_items(kernels().covariance_spectrum, params, params.matrices, params.size);
+  }
+
+  static void covariance_spectrum_backward(const CovarianceSpectrumBackwardParams& params,
+                                           const Tensor&) {
+    parallel_items(kernels().covariance_spectrum_backward, params, params.matrices, params.size);
+  }
+
   static void power_law_penalty(const PowerLawPenaltyParams& params, const Tensor&) {
     parallel_items(kernels().power_law_penalty, params, params.spectra, params.ranks);
   }

@@ -11,6 +11,9 @@
 namespace selkern::cuda {
 
 void launch_center(const CenterParams& params, cudaStream_t stream);
+void launch_covariance_spectrum(const CovarianceSpectrumParams& params, cudaStream_t stream);
+void launch_covariance_spectrum_backward(const CovarianceSpectrumBackwardParams& params,
+                                         cudaStream_t stream);
 void launch_power_law_penalty(const PowerLawPenaltyParams& params, cudaStream_t stream);
 
 // How the columns of projections are dealt out to blocks, and what that takes.

@@ -17,6 +17,17 @@ struct Cuda {
   static bool centered_product(const CenteredProductParams&, const Tensor&) { return false; }
   static bool centered_matmul(const CenteredMatmulParams&, const Tensor&) { return false; }
 
+  static void covariance_spectrum(const CovarianceSpectrumParams& params, const Tensor& like) {
+    const DeviceScope scope(like);
+    launch_covariance_spectrum(params, scope.stream());
+  }
+
+  static void covariance_spectrum_backward(const CovarianceSpectrumBackwardParams& params,
+                                           const Tensor& like) {
+    const DeviceScope scope(like);
+    launch_covariance_spectrum_backward(params, scope.stream());
+  }
+
   static void power_law_penalty(const PowerLawPenaltyParams& params, const Tensor& like) {
     const DeviceScope scope(like);
     launch_power_law_penalty(params, scope.stream());
