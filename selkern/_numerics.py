@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,10 +14,26 @@ from torch.autograd import forward_ad
 Function = TypeVar("Function", bound=type[torch.autograd.Function])
 
 
+class _Arguments(NamedTuple):
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def apply_defaults(self) -> None:
+        """There are none."""
+
+
+class _WithoutDefaults(inspect.Signature):
+    """A signature that takes arguments as they come."""
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        return _Arguments(args, kwargs)
+
+
 def quick_to_apply(function: Function) -> Function:
-    """Keep torch from working out the signature of ``forward`` anew at every call."""
+    """Spare ``apply`` a look for defaults at every call, which ``forward`` must not have."""
     forward: Any = function.forward
-    forward.__signature__ = inspect.signature(forward)
+    parameters = inspect.signature(forward).parameters.values()
+    forward.__signature__ = _WithoutDefaults(list(parameters))
     return function
 
 
@@ -45,9 +61,13 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 def as_rows(x: Tensor) -> Tensor:
     """Fold all axes but the last one into one."""
+    if x.dim() == 2:
+        return x
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def as_batch(x: Tensor) -> Tensor:
     """Fold all axes but the last two into one."""
+    if x.dim() == 3:
+        return x
     return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

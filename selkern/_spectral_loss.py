@@ -40,5 +40,7 @@ def spectral_loss_of_layers(
             )
         penalties.append(penalty)
         spectra.append(spectrum)
+    if len(penalties) == 1:
+        return penalties[0], spectra
     dtype = result_dtype(*(penalty.dtype for penalty in penalties))
     return torch.stack([penalty.to(dtype) for penalty in penalties]).mean(), spectra

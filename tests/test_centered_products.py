@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, assert_same_bits, case_name, result_dtype
@@ -27,14 +25,14 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 
 
 @pytest.fixture(params=[*CAPABILITIES, "emulated"])
-def operators(request: pytest.FixtureRequest) -> Iterator[object]:
+def operators(request: pytest.FixtureRequest) -> object:
     """The CPU's kernels for every instruction set, and those for CUDA."""
     if request.param == "emulated":
         request.getfixturevalue("emulator")
     else:
         request.getfixturevalue("restore_capability")
         _C.set_cpu_capability(request.param)
-    yield selkern.pooling._ops
+    return selkern.pooling._ops
 
 
 def centred(x: Tensor) -> Tensor:

@@ -23,13 +23,19 @@ struct CenteredPanels {
     }
   }
 
-  // Columns are units: row n of the panel is of sample n. means are those of the panel's units.
-  void pack_units(int64_t matrix, int64_t panel, const Means<R>& means, R* packed) const {
-    const int64_t first = panel * width, columns = std::min(samples.units - first, width);
-    for (int64_t n = 0; n < samples.samples; ++n) {
+  // Columns are units, `count` from `unit` on, whose means are given: row n of their panels is of
+  // sample n, from `first` to `last` - 1.
+  void pack_units(int64_t matrix, int64_t unit, int64_t count, const Means<R>& means, int64_t first,
+                  int64_t last, R* packed) const {
+    const int64_t panel_entries = samples.samples * width;
+    for (int64_t n = first; n < last; ++n) {
+      const T* x = centering.row(matrix, n) + unit;
       R* to = packed + n * width;
-      centering.subtract(centering.row(matrix, n) + first, means, to, columns);
-      std::fill(to + columns, to + width, R(0));
+      for (int64_t d = 0; d < count; d += width, to += panel_entries) {
+        const int64_t columns = std::min(count - d, width);
+        centering.subtract(x + d, means + d, to, columns);
+        if (columns < width) std::fill(to + columns, to + width, R(0));
+      }
     }
   }
 
@@ -61,13 +67,16 @@ struct CenteredProduct {
 
   int64_t panels() const { return panels_of(params.size(), width); }
   int64_t panel_entries() const { return params.terms() * width; }
-  int64_t columns_of(int64_t panel) const {
-    return std::min(params.size() - panel * width, width);
-  }
+  int64_t columns_of(int64_t panel) const { return std::min(params.size() - panel * width, width); }
 
-  void pack(int64_t matrix, int64_t panel, const Means<R>& means, R* packed) const {
-    if (params.gram) return source.pack_samples(matrix, panel, means, packed);
-    source.pack_units(matrix, panel, means + panel * width, packed);
+  // Item: a panel of samples, or some samples of all the panels of units.
+  void pack(int64_t matrix, int64_t item, const Means<R>& means, R* packed) const {
+    if (params.gram)
+      return source.pack_samples(matrix, item, means, packed + item * panel_entries());
+    const int64_t first = item * CenteredProductWork::packed_samples;
+    source.pack_units(matrix, 0, params.units, means, first,
+                      std::min(params.samples, first + CenteredProductWork::packed_samples),
+                      packed);
   }
 
   // The product of panels i and j, and its mirror image.
@@ -87,7 +96,7 @@ struct CenteredProduct {
     R* lower = product + i * width * size + j * width;
     R* upper = product + j * width * size + i * width;
     for (int64_t r = 0; r < rows; ++r) {
-      std::copy_n(tile + r * width, columns, lower + r * size);
+      copy_row(tile + r * width, lower + r * size, columns);
     }
     if (i == j) return;
     for (int64_t c = 0; c < columns; ++c) {
@@ -104,8 +113,9 @@ struct CenteredProduct {
     R* packed = panels.as<R>();
     for (int64_t matrix = begin; matrix < end; ++matrix) {
       product.source.means_of(matrix, means);
+      const int64_t items = CenteredProductWork::pack_items(params, product.panels());
+      for (int64_t item = 0; item < items; ++item) product.pack(matrix, item, means, packed);
       for (int64_t i = 0; i < product.panels(); ++i) {
-        product.pack(matrix, i, means, packed + i * product.panel_entries());
         for (int64_t j = 0; j <= i; ++j) product.multiply(matrix, i, j, packed);
       }
     }
@@ -117,33 +127,19 @@ inline void centered_product(const CenteredProductParams& params, int64_t begin,
 }
 
 template <typename R>
-inline Means<R> means_of(const CenteredProductWork& work, int64_t matrix) {
-  R* high = static_cast<R*>(work.means) + 2 * matrix * work.product.units;
-  return {high, high + work.product.units};
+inline R* packed_of(const CenteredProductWork& work, int64_t matrix, int64_t panels) {
+  return static_cast<R*>(work.panels) + matrix * panels * work.product.terms() * panel_width<R>;
 }
-
-template <typename T>
-struct SampleMeans {
-  static void run(const CenteredProductWork& work, int64_t begin, int64_t end) {
-    const Samples& samples = work.product;
-    const Centering<T> centering{samples};
-    const int64_t blocks = column_blocks(samples.units);
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t matrix = item / blocks, first = item % blocks * block_columns;
-      centering.mean_of(matrix, first, std::min(samples.units - first, block_columns),
-                        means_of<Result<T>>(work, matrix) + first);
-    }
-  }
-};
 
 template <typename T>
 struct PackPanels {
   static void run(const CenteredProductWork& work, int64_t begin, int64_t end) {
     const CenteredProduct<T> product{work.product};
+    const int64_t items = CenteredProductWork::pack_items(work.product, product.panels());
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t matrix = item / product.panels();
-      product.pack(matrix, item % product.panels(), means_of<Result<T>>(work, matrix),
-                   static_cast<Result<T>*>(work.panels) + item * product.panel_entries());
+      const int64_t matrix = item / items;
+      product.pack(matrix, item % items, means_at<Result<T>>(work.means, work.product, matrix),
+                   packed_of<Result<T>>(work, matrix, product.panels()));
     }
   }
 };
@@ -157,9 +153,8 @@ struct MultiplyPanels {
       const int64_t matrix = item / pairs, pair = item % pairs;
       int64_t i = 0;
       while (CenteredProductWork::pairs_of(i + 1) <= pair) ++i;
-      const auto* packed = static_cast<const Result<T>*>(work.panels) +
-                           matrix * product.panels() * product.panel_entries();
-      product.multiply(matrix, i, pair - CenteredProductWork::pairs_of(i), packed);
+      product.multiply(matrix, i, pair - CenteredProductWork::pairs_of(i),
+                       packed_of<Result<T>>(work, matrix, product.panels()));
     }
   }
 };
@@ -181,8 +176,7 @@ struct CenteredMatmul {
 
   static void run(const CenteredMatmulWork& work, int64_t begin, int64_t end) {
     CenteredMatmul matmul{work.matmul};
-    const int64_t blocks =
-        work.matmul.gram ? panels_of(work.matmul.units, width) : work.row_blocks();
+    const int64_t blocks = work.matmul.gram ? column_blocks(work.matmul.units) : work.row_blocks();
     for (int64_t item = begin; item < end; ++item) {
       const int64_t matrix = item / blocks, block = item % blocks;
       if (work.matmul.gram) {
@@ -195,18 +189,20 @@ struct CenteredMatmul {
     }
   }
 
-  // weights X for one panel of units
-  void multiply_units(int64_t matrix, int64_t panel) {
-    const int64_t size = params.samples, first = panel * width;
-    const int64_t columns = std::min(params.units - first, width);
+  // weights X for one block of units
+  void multiply_units(int64_t matrix, int64_t block) {
+    const int64_t size = params.samples, first = block * block_columns;
+    const int64_t units = std::min(params.units - first, block_columns);
     MeansOfBlock<R> means;
-    source.centering.mean_of(matrix, first, columns, means);
-    panels.grow(size * width * sizeof(R));
-    source.pack_units(matrix, panel, means, panels.as<R>());
-    const R* weights = weights_of(matrix);
+    source.centering.mean_of(matrix, first, units, means);
+    panels.grow(panels_of(units, width) * size * width * sizeof(R));
+    source.pack_units(matrix, first, units, means, 0, size, panels.as<R>());
     for (int64_t r = 0; r < size; r += width) {
-      multiply(weights + r * size, size, std::min(size - r, width), panels.as<R>(), columns,
-               result_at(matrix, r, first));
+      for (int64_t d = 0; d < units; d += width) {
+        multiply(weights_of(matrix) + r * size, size, std::min(size - r, width),
+                 panels.as<R>() + d * size, std::min(units - d, width),
+                 result_at(matrix, r, first + d));
+      }
     }
   }
 
@@ -239,8 +235,8 @@ struct CenteredMatmul {
     for (int64_t first = 0; first < size; first += width) {
       const int64_t columns = std::min(size - first, width);
       for (int64_t k = 0; k < size; ++k, to += width) {
-        std::copy_n(weights + k * size + first, columns, to);
-        std::fill(to + columns, to + width, R(0));
+        copy_row(weights + k * size + first, to, columns);
+        if (columns < width) std::fill(to + columns, to + width, R(0));
       }
     }
   }
@@ -263,7 +259,7 @@ struct CenteredMatmul {
       const R* from = tile + r * width;
       T* to = result + r * params.units;
       if constexpr (std::is_same_v<T, R>) {
-        std::copy_n(from, columns, to);
+        copy_row(from, to, columns);
       } else {
         for (int64_t c = 0; c < columns; c += lanes) {
           store_first(to + c, narrow<T>(widen<R>(load(from + c))), columns - c);
@@ -276,8 +272,8 @@ struct CenteredMatmul {
     return static_cast<const R*>(params.weights) + matrix * params.size() * params.size();
   }
   T* result_at(int64_t matrix, int64_t sample, int64_t unit) const {
-    return static_cast<T*>(params.result) +
-           (matrix * params.samples + sample) * params.units + unit;
+    return static_cast<T*>(params.result) + (matrix * params.samples + sample) * params.units +
+           unit;
   }
 };
 

@@ -1,4 +1,4 @@
-// What the kernels share that multiply centred samples.
+// What the kernels share that centre samples and multiply them.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +7,34 @@
 
 namespace selkern::cpu {
 
+// Means come in two parts, [matrices, 2, units], float64 for float64 samples, else float32.
+struct SampleMeansWork {
+  Samples samples;
+  void* means;
+};
+
+struct CenterWork {
+  static constexpr int64_t block_rows = 64;
+
+  CenterParams center;
+  const void* means;
+
+  int64_t row_blocks() const { return (center.samples + block_rows - 1) / block_rows; }
+};
+
 // For a product that threads share: the means first, then the panels, then what is made of them.
 struct CenteredProductWork {
   CenteredProductParams product;
-  void* means;    // [matrices, 2, units], in two parts, as float64 x or as float32
-  void* panels;   // [matrices, panels, terms, panel width], as float64 x or as float32
+  const void* means;
+  void* panels;  // [matrices, panels, terms, panel width], as float64 x or as float32
 
   int64_t panels_of(int64_t panel_width) const {
     return (product.size() + panel_width - 1) / panel_width;
+  }
+  // Items that pack one matrix.
+  static constexpr int64_t packed_samples = 64;
+  static int64_t pack_items(const CenteredProductParams& params, int64_t panels) {
+    return params.gram ? panels : (params.samples + packed_samples - 1) / packed_samples;
   }
   static int64_t pairs_of(int64_t panels) { return panels * (panels + 1) / 2; }
 };

@@ -84,15 +84,18 @@ struct Kernels {
   void (*class_means_backward)(const ClassMeansBackwardParams&, int64_t begin, int64_t end);
   void (*selectivity)(const SelectivityParams&, int64_t begin, int64_t end);
   void (*selectivity_backward)(const SelectivityBackwardParams&, int64_t begin, int64_t end);
-  // Item: a block of columns of one matrix.
+  // Item: a matrix of no more than block_columns units.
   void (*center)(const CenterParams&, int64_t begin, int64_t end);
+  // The same for any. Item: a block of columns of one matrix; a block of rows of one matrix.
+  void (*sample_means)(const SampleMeansWork&, int64_t begin, int64_t end);
+  void (*subtract_means)(const CenterWork&, int64_t begin, int64_t end);
   // Item: a matrix.
   void (*centered_product)(const CenteredProductParams&, int64_t begin, int64_t end);
-  // The same in three steps. Item: a block of columns of one matrix; a panel; a pair of panels.
-  void (*sample_means)(const CenteredProductWork&, int64_t begin, int64_t end);
+  // The same, once the means are there. Item: as pack_items() says; a pair of panels.
   void (*pack_panels)(const CenteredProductWork&, int64_t begin, int64_t end);
   void (*multiply_panels)(const CenteredProductWork&, int64_t begin, int64_t end);
-  // Item: a panel of units with weights of the size of a Gram matrix, otherwise a block of samples.
+  // Item: a block of columns with weights of the size of a Gram matrix, otherwise a block of
+  // samples.
   void (*centered_matmul)(const CenteredMatmulWork&, int64_t begin, int64_t end);
   // Item: a spectrum.
   void (*covariance_spectrum)(const CovarianceSpectrumParams&, int64_t begin, int64_t end);

@@ -11,10 +11,16 @@ constexpr int64_t panel_width = 2 * full_lanes<R>;
 
 inline int64_t panels_of(int64_t columns, int64_t width) { return (columns + width - 1) / width; }
 
-// Rows of a product that are summed together, and how many sums each entry is taken in: as many as
-// registers hold.
+// Of at most panel_width entries: too few for a call of memcpy.
+template <typename R>
+inline void copy_row(const R* from, R* to, int64_t columns) {
+  for (int64_t c = 0; c < columns; c += full_lanes<R>) {
+    store_first(to + c, load_first<R, Lanes<R>>(from + c, columns - c), columns - c);
+  }
+}
+
+// Rows of a product that are summed together, as many as registers hold.
 constexpr int64_t tile_rows = SELKERN_VECTOR_BYTES == 64 ? 4 : 2;
-constexpr int64_t tile_sums = 2;  // of even and odd terms
 
 // The rows of the left operand: term k of row r is rows[r][k * term_stride].
 template <typename R, int64_t term_stride>
@@ -29,46 +35,56 @@ struct LeftRows {
   }
 };
 
+// Calls each(i) for i from 0 to count - 1 as constants, so that what they index can be registers.
+template <int64_t count, typename Each>
+__attribute__((always_inline)) inline void unrolled(const Each& each) {
+  if constexpr (count > 0) {
+    unrolled<count - 1>(each);
+    each(std::integral_constant<int64_t, count - 1>{});
+  }
+}
+
 // Products with a panel, of which the first `vectors` vectors of columns are taken.
 template <typename R, int vectors>
 struct PanelTile {
   static constexpr int64_t width = panel_width<R>;
   static constexpr int64_t columns = vectors * full_lanes<R>;
-  static constexpr int64_t run = tile_sums * run_terms;
+  static constexpr int64_t run = 2 * run_terms;
 
-  // total [tile_rows, width] = or += left right; at most `run` terms.
+  struct Sums {
+    Lanes<R> of[tile_rows * vectors];
+  };
+
+  // total [tile_rows, width] = or += left right; at most `run` terms, even and odd ones apart. Not
+  // inlined, or the compiler keeps the sums in memory.
   template <typename Left>
-  static inline void add_run(const Left& left, const R* right, int64_t terms, bool is_first,
-                             R* total) {
-    Lanes<R> sums[tile_sums][tile_rows][vectors] = {};
-    int64_t k = 0;
-    for (; k + 2 <= terms; k += 2) {
-      add_term(left, right, k, sums[0]);
-      add_term(left, right, k + 1, sums[1]);
+  __attribute__((noinline)) static void add_run(const Left& left, const R* right, int64_t terms,
+                                                bool is_first, R* total) {
+    Sums even, odd;
+    unrolled<tile_rows * vectors>([&](auto i) { even.of[i] = odd.of[i] = Lanes<R>{}; });
+    int64_t k = terms % 2;
+    if (k == 1) add_term(left, right, 0, odd);
+    for (; k < terms; k += 2) {
+      add_term(left, right, k, even);
+      add_term(left, right, k + 1, odd);
     }
-    if (k < terms) add_term(left, right, k, sums[0]);
-    for (int64_t r = 0; r < tile_rows; ++r) {
-      for (int v = 0; v < vectors; ++v) {
-        R* const to = total + r * width + v * full_lanes<R>;
-        const Lanes<R> sum = sums[0][r][v] + sums[1][r][v];
-        store(to, is_first ? sum : load<R, Lanes<R>>(to) + sum);
-      }
-    }
+    unrolled<tile_rows * vectors>([&](auto i) {
+      R* const to = total + i / vectors * width + i % vectors * full_lanes<R>;
+      const Lanes<R> sum = even.of[i] + odd.of[i];
+      store(to, is_first ? sum : load<R, Lanes<R>>(to) + sum);
+    });
   }
 
   template <typename Left>
-  static inline void add_term(const Left& left, const R* right, int64_t k,
-                              Lanes<R> (&sums)[tile_rows][vectors]) {
-    Lanes<R> columns[vectors];
-    for (int v = 0; v < vectors; ++v) {
-      columns[v] = load<R, Lanes<R>>(right + k * width + v * full_lanes<R>);
-    }
-    for (int64_t r = 0; r < tile_rows; ++r) {
+  __attribute__((always_inline)) static inline void add_term(const Left& left, const R* right,
+                                                             int64_t k, Sums& sums) {
+    unrolled<tile_rows>([&](auto r) {
       const Lanes<R> value = fill<R>(left.at(r, k));
-      for (int v = 0; v < vectors; ++v) {
-        sums[r][v] = multiply_add<R>(value, columns[v], sums[r][v]);
-      }
-    }
+      unrolled<vectors>([&](auto v) {
+        const auto columns = load<R, Lanes<R>>(right + k * width + v * full_lanes<R>);
+        sums.of[r * vectors + v] = multiply_add<R>(value, columns, sums.of[r * vectors + v]);
+      });
+    });
   }
 
   // total [rows, width] = the product; left_at(r) gives the rows from r on. Rows are a multiple of

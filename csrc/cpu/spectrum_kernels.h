@@ -38,7 +38,12 @@ struct Centering {
   // Of `width` units from `first` on, at most block_columns.
   void mean_of(int64_t matrix, int64_t first, int64_t width, const Means<R>& means) const {
     double mean[block_columns];
-    sum_rows<T>([&](int64_t n) { return row(matrix, n) + first; }, samples.samples, width, mean);
+    const auto row_at = [&](int64_t n) {
+      const T* x = row(matrix, n) + first;
+      prefetch_row(x, width);
+      return x;
+    };
+    sum_rows<T>(row_at, samples.samples, width, mean);
     // Divided, not multiplied by the reciprocal, so that equal samples leave exactly zero.
     const double count = samples.samples;
     for (int64_t d = 0; d < width; d += lanes) store(mean + d, load(mean + d) / count);
@@ -87,18 +92,14 @@ struct Centering {
 template <typename T>
 struct Center {
   static void run(const CenterParams& params, int64_t begin, int64_t end) {
-    const int64_t blocks = column_blocks(params.units);
     const Centering<T> centering{params};
     MeansOfBlock<Result<T>> means;
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t matrix = item / blocks, first = item % blocks * block_columns;
-      const int64_t width = std::min(params.units - first, block_columns);
-      centering.mean_of(matrix, first, width, means);
-      auto* centred =
-          static_cast<Result<T>*>(params.centred) + matrix * params.samples * params.units + first;
+    auto* centred = static_cast<Result<T>*>(params.centred);
+    for (int64_t matrix = begin; matrix < end; ++matrix) {
+      centering.mean_of(matrix, 0, params.units, means);
       for (int64_t n = 0; n < params.samples; ++n) {
-        centering.subtract(centering.row(matrix, n) + first, means, centred + n * params.units,
-                           width);
+        centering.subtract(centering.row(matrix, n), means,
+                           centred + (matrix * params.samples + n) * params.units, params.units);
       }
     }
   }
@@ -106,6 +107,52 @@ struct Center {
 
 inline void center(const CenterParams& params, int64_t begin, int64_t end) {
   run_for<Center>(params.dtype, params, begin, end);
+}
+
+template <typename R>
+inline Means<R> means_at(const void* means, const Samples& samples, int64_t matrix) {
+  R* high = static_cast<R*>(const_cast<void*>(means)) + 2 * matrix * samples.units;
+  return {high, high + samples.units};
+}
+
+template <typename T>
+struct SampleMeans {
+  static void run(const SampleMeansWork& work, int64_t begin, int64_t end) {
+    const Samples& samples = work.samples;
+    const int64_t blocks = column_blocks(samples.units);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t matrix = item / blocks, first = item % blocks * block_columns;
+      Centering<T>{samples}.mean_of(matrix, first, std::min(samples.units - first, block_columns),
+                                    means_at<Result<T>>(work.means, samples, matrix) + first);
+    }
+  }
+};
+
+inline void sample_means(const SampleMeansWork& work, int64_t begin, int64_t end) {
+  run_for<SampleMeans>(work.samples.dtype, work, begin, end);
+}
+
+template <typename T>
+struct SubtractMeans {
+  static void run(const CenterWork& work, int64_t begin, int64_t end) {
+    const CenterParams& params = work.center;
+    const Centering<T> centering{params};
+    auto* centred = static_cast<Result<T>*>(params.centred);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t matrix = item / work.row_blocks();
+      const int64_t first = item % work.row_blocks() * CenterWork::block_rows;
+      const int64_t last = std::min(params.samples, first + CenterWork::block_rows);
+      const Means<Result<T>> means = means_at<Result<T>>(work.means, params, matrix);
+      for (int64_t n = first; n < last; ++n) {
+        centering.subtract(centering.row(matrix, n), means,
+                           centred + (matrix * params.samples + n) * params.units, params.units);
+      }
+    }
+  }
+};
+
+inline void subtract_means(const CenterWork& work, int64_t begin, int64_t end) {
+  run_for<SubtractMeans>(work.center.dtype, work, begin, end);
 }
 
 template <typename R>

@@ -10,10 +10,26 @@ int64_t block_cost(int64_t samples, int64_t columns) {
   return samples * std::min(columns, block_columns);
 }
 
+// [matrices, 2, units], in two parts
+Tensor means_of(const Samples& samples, const Tensor& x) {
+  Tensor means = empty({samples.matrices, 2, samples.units}, result_type(x.scalar_type()), x);
+  const SampleMeansWork work{samples, means.mutable_data_ptr()};
+  parallel_items(kernels().sample_means, work, samples.matrices * column_blocks(samples.units),
+                 block_cost(samples.samples, samples.units));
+  return means;
+}
+
 struct Cpu {
-  static void center(const CenterParams& params, const Tensor&) {
-    parallel_items(kernels().center, params, params.matrices * column_blocks(params.units),
-                   2 * block_cost(params.samples, params.units));
+  static void center(const CenterParams& params, const Tensor& x) {
+    if (params.units <= block_columns) {
+      parallel_items(kernels().center, params, params.matrices, 2 * params.samples * params.units);
+      return;
+    }
+    // Whole rows are read and written fastest.
+    const Tensor means = means_of(params, x);
+    const CenterWork work{params, means.const_data_ptr()};
+    parallel_items(kernels().subtract_means, work, params.matrices * work.row_blocks(),
+                   CenterWork::block_rows * params.units);
   }
 
   // Always by our own kernels, whose sums are of short runs.
@@ -27,14 +43,14 @@ struct Cpu {
     const int64_t panel_width = 2 * kernels().vector_bytes / element;
     CenteredProductWork work{params, nullptr, nullptr};
     const int64_t panels = work.panels_of(panel_width);
-    const ScalarType result = result_type(x.scalar_type());
-    Tensor means = empty({params.matrices, 2, params.units}, result, x);
-    Tensor packed = empty({params.matrices, panels, terms, panel_width}, result, x);
-    work.means = means.mutable_data_ptr();
+    const Tensor means = means_of(params, x);
+    Tensor packed =
+        empty({params.matrices, panels, terms, panel_width}, result_type(x.scalar_type()), x);
+    work.means = means.const_data_ptr();
     work.panels = packed.mutable_data_ptr();
-    parallel_items(kernels().sample_means, work, params.matrices * column_blocks(params.units),
-                   block_cost(params.samples, params.units));
-    parallel_items(kernels().pack_panels, work, params.matrices * panels, terms * panel_width);
+    const int64_t pack_items = CenteredProductWork::pack_items(params, panels);
+    parallel_items(kernels().pack_panels, work, params.matrices * pack_items,
+                   panels * terms * panel_width / pack_items);
     parallel_items(kernels().multiply_panels, work,
                    params.matrices * CenteredProductWork::pairs_of(panels),
                    terms * panel_width * panel_width / 8);
@@ -49,11 +65,8 @@ struct Cpu {
     const int64_t blocks = params.matrices >= threads ? 1 : threads;
     const CenteredMatmulWork work{params, (params.samples + blocks - 1) / blocks};
     if (params.gram) {
-      const int64_t element = params.dtype == DType::float64 ? 8 : 4;
-      const int64_t panel_width = 2 * kernels().vector_bytes / element;
-      const int64_t panels = (params.units + panel_width - 1) / panel_width;
-      parallel_items(kernels().centered_matmul, work, params.matrices * panels,
-                     params.samples * params.samples * panel_width / 8);
+      parallel_items(kernels().centered_matmul, work, params.matrices * column_blocks(params.units),
+                     params.samples * block_cost(params.samples, params.units) / 8);
     } else {
       parallel_items(kernels().centered_matmul, work, params.matrices * work.row_blocks(),
                      work.block_rows * params.units * params.units / 8);
