@@ -88,7 +88,9 @@ def test_transforms_inside(name: str, dynamic: bool) -> None:
     function = transform(lambda x: everything(selkern, x, SPARSE_LABELS))
     expected = transform(lambda x: everything(reference, x, SPARSE_LABELS))(x)
     assert expected.abs().max() > 0
-    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic)
+    # What inductor makes of it, which takes long, is the same for all.
+    backend = "inductor" if name == "grad" else "aot_eager"
+    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, backend=backend)
     torch.testing.assert_close(compiled(x), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -1,7 +1,8 @@
-"""Executes every kernel for a dtype, on few threads, while ThreadSanitizer watches."""
+"""Executes every kernel for some dtypes, on few threads, while ThreadSanitizer watches."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,11 +23,9 @@ SHAPES = [
 ]
 
 
-def main(dtype: torch.dtype) -> None:
-    torch.set_num_threads(1)
+def kernels_for(dtype: torch.dtype) -> list[str]:
     operators = load_operators()
-    for module in OPERATOR_MODULES:
-        module._ops = operators
+    operators_runtime().reset()
     for shape, layout in SHAPES:
         all_results(normal(shape, dtype, layout))
     layers = [normal((4, 33), dtype).requires_grad_() for _ in range(2)]
@@ -35,8 +34,12 @@ def main(dtype: torch.dtype) -> None:
     operators.relu_with_mean_(normal((1, 5, 3, 3), dtype))
     for each in {dtype, result_dtype(dtype)}:
         spectrum_results(operators, each)
-    print("\n".join(operators_runtime().kernels()))
+    return operators_runtime().kernels()
 
 
 if __name__ == "__main__":
-    main(getattr(torch, sys.argv[1]))
+    torch.set_num_threads(1)
+    for module in OPERATOR_MODULES:
+        module._ops = load_operators()
+    executed = {name: kernels_for(getattr(torch, name)) for name in sys.argv[1:]}
+    print(json.dumps(executed))
