@@ -237,6 +237,12 @@ def test_power_law_penalty(shape: tuple, dtype: torch.dtype, device: torch.devic
             check_penalty(spectrum, *result, law, anchor, 2 * shape[1])
 
 
+def test_a_derivative_that_only_the_width_brings_into_range(device: torch.device) -> None:
+    spectrum = torch.full((1, 40), 2e-37, device=device)
+    penalty, derivative = operators().power_law_penalty(spectrum, None, 1.0, 3, 40)
+    check_penalty(spectrum, penalty, derivative, (None, 1.0), anchor=3, width=40)
+
+
 @RESULT_DTYPES
 def test_a_law_through_zero_penalises_nothing(dtype: torch.dtype, device: torch.device) -> None:
     spectrum = torch.zeros(2, 20, dtype=dtype, device=device)

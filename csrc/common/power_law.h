@@ -42,14 +42,17 @@ struct PowerLawTerm {
   scalar_t derivative;
 };
 
-// r^2 + max(0, r) with r = eigenvalue / target - 1, and its derivative by the eigenvalue.
+// 1 / width of r^2 + max(0, r) with r = eigenvalue / target - 1, and its derivative by the
+// eigenvalue.
 template <typename scalar_t>
 SELKERN_HOST_DEVICE static inline PowerLawTerm<scalar_t> power_law_term(scalar_t eigenvalue,
-                                                                        scalar_t target) {
+                                                                        scalar_t target,
+                                                                        scalar_t width) {
   // Not the quotient less 1, which loses digits near the law.
   const scalar_t excess = (eigenvalue - target) / target;
-  if (excess > 0) return {excess * excess + excess, (2 * excess + 1) / target};
-  return {excess * excess, 2 * excess / target};
+  const scalar_t above = excess > 0 ? scalar_t(1) : scalar_t(0);
+  // Not first by the target, which may be so small that float32 overflows.
+  return {(excess * excess + above * excess) / width, (2 * excess + above) / width / target};
 }
 
 }  // namespace selkern

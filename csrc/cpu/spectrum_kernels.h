@@ -207,10 +207,10 @@ inline R penalty_of(const PowerLaw& law, int64_t index, const R* spectrum, int64
   double penalty = not_finite;
   for (int64_t n = 0; n < ranks; ++n) {
     const bool counts = n >= law.anchor && spectrum[n] > 0 && target.value > 0;
-    const auto term =
-        counts ? power_law_term<double>(spectrum[n], target.at(n + 1)) : PowerLawTerm<double>{0, 0};
-    penalty += term.penalty / law.width;
-    derivative_at(n) = R(term.derivative / law.width + not_finite);
+    const auto term = counts ? power_law_term<double>(spectrum[n], target.at(n + 1), law.width)
+                             : PowerLawTerm<double>{0, 0};
+    penalty += term.penalty;
+    derivative_at(n) = R(term.derivative + not_finite);
   }
   return R(penalty);
 }

@@ -21,7 +21,9 @@ Tensor means_of(const Samples& samples, const Tensor& x) {
 
 struct Cpu {
   static void center(const CenterParams& params, const Tensor& x) {
-    if (params.units <= block_columns) {
+    const bool is_small = params.samples * params.units <= grain_elements;
+    const bool fills_threads = params.matrices >= torch::stable::get_num_threads();
+    if (params.units <= block_columns && (is_small || fills_threads)) {
       parallel_items(kernels().center, params, params.matrices, 2 * params.samples * params.units);
       return;
     }

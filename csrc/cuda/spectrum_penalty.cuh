@@ -42,9 +42,9 @@ __device__ __forceinline__ void penalise(const Law<T>& law, int64_t spectrum, in
     const T eigenvalue = value_at(rank);
     T derivative = is_finite ? T(0) : T(NAN);
     if (is_finite && rank > law.anchor && eigenvalue > 0 && at_anchor > 0) {
-      const PowerLawTerm<T> term = power_law_term(eigenvalue, target.at(rank));
+      const PowerLawTerm<T> term = power_law_term(eigenvalue, target.at(rank), law.width);
       sum.add(term.penalty);
-      derivative = term.derivative / law.width;
+      derivative = term.derivative;
     }
     store(rank, derivative);
   }
@@ -55,7 +55,7 @@ __device__ __forceinline__ void penalise(const Law<T>& law, int64_t spectrum, in
   if (warp > 0) return;
   sum = lane < warps ? stage[lane] : CompensatedSum<T>{};
   add_lanes(sum, warps);
-  if (lane == 0) penalty[spectrum] = is_finite ? sum.value() / law.width : T(NAN);
+  if (lane == 0) penalty[spectrum] = is_finite ? sum.value() : T(NAN);
 }
 
 }  // namespace selkern::cuda
