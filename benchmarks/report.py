@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .tables import markdown_table, print_table
+from .works import HEADLINES
 
 __all__ = ["markdown", "print_results", "print_targets", "readme_table"]
 
@@ -65,9 +66,10 @@ def markdown(results: Results) -> str:
 
 
 def readme_table(results: Results) -> str:
-    """One row a work: the fastest of plain PyTorch, of torch.compile and of selkern."""
+    """One row a headline: the fastest of plain PyTorch, of torch.compile and of selkern."""
     columns = ("work", "PyTorch", "torch.compile", "selkern", "noise, read or floor")
-    rows = [_readme_row(work) for work in results["works"]]
+    measured = {work["name"]: work for work in results["works"]}
+    rows = [_readme_row(measured[name]) for name in HEADLINES if name in measured]
     line = (
         "Medians in ms of the fastest contender; with a sign, what it adds to the plain work. "
         f"{machine_line(results)}; {versions_line(results)}."

@@ -16,6 +16,7 @@ from .training import TrainingStep
 __all__ = [
     "CUDA_HEADLINES",
     "CUDA_WORKS",
+    "HEADLINES",
     "POOLING",
     "SELECTIVITY",
     "SPECTRUM",
@@ -42,3 +43,20 @@ TRAINING: tuple[type[Work], ...] = (TrainingStep, MLPStep)
 WORKS: dict[str, type[Work]] = {
     work.name: work for work in (*POOLING, *SELECTIVITY, *SPECTRUM, *TRAINING)
 }
+
+HEADLINES = (
+    "relu_stack",
+    "mean_selectivity",
+    "tokens",
+    "class_means_1000",
+    "training_step",
+    "eigenspectrum_128x2000",
+    "eigenspectrum_256x128x32",
+    "eigenspectrum_16x256x128",
+    "eigenspectrum_2048x1000",
+    "eigvalsh_256x32x32",
+    "eigh_256x128x128",
+    "frozen_basis_1500x1000",
+    "mlp_step",
+)
+"""Names of the works that the README shows."""
