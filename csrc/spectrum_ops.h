@@ -41,6 +41,7 @@ Tensor center(const Tensor& x, double scale) {
   return centred;
 }
 
+// Devices answer whether they have done it: what has no kernel is a product of centred samples.
 template <typename Device>
 Tensor centered_product(const Tensor& x, double scale, bool gram) {
   const ReadableSamples readable(x, scale);

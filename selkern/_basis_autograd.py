@@ -10,7 +10,7 @@ from torch import Tensor
 from selkern._layout import result_dtype
 from selkern._numerics import as_batch, full_precision, quick_to_apply, rounding_tolerance
 from selkern._penalty_autograd import penalty_derivative
-from selkern._spectrum_autograd import SCALE, Center, centred_samples, unscaled
+from selkern._spectrum_autograd import SCALE, Center, centred_samples, covariance_factor
 
 _ops = torch.ops.selkern
 
@@ -131,7 +131,7 @@ def _sum_scale(x: Tensor) -> float:
 
 def _variance(x: Tensor, correction: int) -> float:
     """Return what makes variances of those sums."""
-    return unscaled(x, correction) / _sum_scale(x)
+    return covariance_factor(x, correction) / _sum_scale(x)
 
 
 def _remember(ctx: Any, x: Tensor, correction: int) -> None:

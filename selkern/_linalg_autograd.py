@@ -35,17 +35,17 @@ def solve(a: Tensor) -> tuple[Tensor, Tensor]:
     return values.reshape(a.shape[:-1]), vectors.reshape(a.shape)
 
 
-def solve_values(a: Tensor, *, exactly: bool = False) -> Tensor:
+def solve_values(a: Tensor, *, in_float64: bool = False) -> Tensor:
     """Return the eigenvalues of ``a`` ``[..., M, M]``, without any vectors.
 
     LAPACK's solver in float32 errs by more than what counts as rounding for large matrices;
-    ``exactly`` has it work in float64.
+    ``in_float64`` has it work in float64.
     """
     matrices = as_batch(a)
     if _crossover.fits_own_kernel(matrices, with_vectors=False):
         values = _ops.eigvalsh(matrices)
     else:
-        wanted = matrices.double() if exactly else matrices
+        wanted = matrices.double() if in_float64 else matrices
         (values,) = _by_torch(lambda m: (torch.linalg.eigvalsh(m),), wanted)
     return values.to(a.dtype).reshape(a.shape[:-1])
 

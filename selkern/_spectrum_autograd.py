@@ -28,8 +28,8 @@ _ops = torch.ops.selkern
 SCALE = {torch.float32: 2.0**-8, torch.float64: 1.0}
 
 
-def unscaled(x: Tensor, correction: int) -> float:
-    """Return what makes covariances of sums of squares of centred, scaled ``x`` ``[..., N, D]``."""
+def covariance_factor(x: Tensor, correction: int) -> float:
+    """Return what makes a covariance of the product of centred, scaled ``x`` ``[..., N, D]``."""
     return 1 / (SCALE[result_dtype(x.dtype)] ** 2 * (x.shape[-2] - correction))
 
 
@@ -66,9 +66,10 @@ def _product(x: Tensor, gram: bool) -> Tensor:
 
 
 def _through_product(x: Tensor, of_product: Tensor, gram: bool, scale: float) -> Tensor:
-    """Return the gradient of ``x`` from that of such a product, half of a symmetric matrix.
+    """Return ``of_product X`` for a Gram matrix, otherwise ``X of_product``, in the dtype of ``x``.
 
-    ``scale`` is that of the samples.
+    With the symmetric ``2 scale G`` it is the gradient of ``x`` from the gradient ``G`` of the
+    product; ``scale`` is that of the samples ``X``.
     """
     with full_precision(x):
         if not torch.is_grad_enabled():
@@ -91,7 +92,7 @@ class _Covariance(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, correction: int) -> Tensor:
-        return _product(x, gram=False) * unscaled(x, correction)
+        return _product(x, gram=False) * covariance_factor(x, correction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
@@ -102,7 +103,7 @@ class _Covariance(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         scale = SCALE[grad.dtype]
-        through = (grad + grad.mT) * (unscaled(x, ctx.correction) * scale)
+        through = (grad + grad.mT) * (covariance_factor(x, ctx.correction) * scale)
         return _through_product(x, through, False, scale), None
 
 
@@ -160,7 +161,7 @@ def _gradient_of_samples(
             of_product = _linalg_autograd.through_values(vectors, of_values)
             grad = _through_product(x, of_product, _is_gram(x), scale)
         if of_vectors is not None:
-            values = spectrum.flip(-1) / unscaled(x, correction)
+            values = spectrum.flip(-1) / covariance_factor(x, correction)
             of_product = _linalg_autograd.through_vectors(values, vectors, 2 * scale * of_vectors)
             # The vectors of a Gram matrix give a mean, too.
             through = Center.apply(_through_product(x, of_product, _is_gram(x), scale), 1.0)
@@ -201,10 +202,10 @@ def _spectrum_of(values: Tensor, x: Tensor, correction: int) -> Tensor:
 
 
 def _through_spectrum(of_spectrum: Tensor, spectrum: Tensor, x: Tensor, correction: int) -> Tensor:
-    """Return the gradient of those eigenvalues, times what ``_through_product`` leaves out."""
+    """Return ``2 scale`` times the gradient of those eigenvalues, for ``_through_product``."""
     scale = SCALE[spectrum.dtype]
     if torch.is_grad_enabled():
-        factor = 2 * scale * unscaled(x, correction)
+        factor = 2 * scale * covariance_factor(x, correction)
         return torch.where(spectrum == 0, 0.0, of_spectrum * factor).flip(-1)
     of_values = _ops.covariance_spectrum_backward(
         as_rows(of_spectrum), as_rows(spectrum), x.shape[-2], correction, scale
@@ -225,6 +226,6 @@ def eigenspectra(xs: list[Tensor], correction: int) -> list[Tensor]:
         return list(_Eigenspectra.apply(correction, *xs)[: len(xs)])
     values = _solved_together(
         [_product(x, _is_gram(x)) for x in xs],
-        lambda products: _linalg_autograd.solve_values(products, exactly=True),
+        lambda products: _linalg_autograd.solve_values(products, in_float64=True),
     )
     return [_spectrum_of(of_x, x, correction) for of_x, x in zip(values, xs)]

@@ -14,6 +14,7 @@ from selkern import _spectrum_checks as checks
 from selkern import linalg
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
+from selkern._numerics import rounding_tolerance
 from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
 from selkern._spectral_loss import spectral_loss_of_layers
 from selkern.reference import _spectrum as plain
@@ -141,8 +142,8 @@ class SpectralRegularizer(Regularizer):
         missing = [name for name in activations if name not in self._bases]
         if missing:
             raise RuntimeError(
-                f"layers {missing} have no basis: call refresh(loader) before the first step, and "
-                "after a change of the model"
+                f"layers {missing} have no basis: call refresh(loader), or set bases, before the "
+                "first step and after a change of the model"
             )
         for name, x in activations.items():
             units, rows = math.prod(x.shape[1:]), self._bases[name].shape[0]
@@ -173,8 +174,8 @@ class SpectralRegularizer(Regularizer):
     def bases(self) -> dict[str, Tensor]:
         """Basis of each layer in mode "frozen", by layer name.
 
-        Directions ``[D, R]`` in columns, ``[D, D]`` after :meth:`refresh`; empty before it. May be
-        set, so that training that goes on where it was left needs no refresh. Saved with
+        Directions ``[D, R]`` in columns; empty before :meth:`refresh`. May be set, so that training
+        that goes on where it was left needs no refresh. Saved with
         ``torch.save(reg.bases, path)``, they are set with ``reg.bases = torch.load(path)``.
         """
         return self._bases
@@ -201,7 +202,8 @@ class SpectralRegularizer(Regularizer):
 
         The model runs over the data once, in evaluation mode and without gradients; every module's
         mode is put back. Covariances are merged batch by batch in float64, and no activation is
-        kept.
+        kept. Directions in which the data do not vary, as there are where a layer has more units
+        than there are samples, are arbitrary: they are left out beyond the anchor.
 
         A layer of ``D`` units, for maps and tokens the product of all axes but the first, takes a
         few matrices of ``8 D^2`` bytes, and time that grows with ``D^3``: at 4,096 units 134 MB
@@ -244,7 +246,10 @@ class SpectralRegularizer(Regularizer):
                 moments.setdefault(name, _Moments(name)).merge(x.flatten(1))
         if not moments:
             raise ValueError("loader must hold at least one batch, got none")
-        return {name: of_layer.eigenvectors() for name, of_layer in moments.items()}
+        return {
+            name: of_layer.eigenvectors(at_least=self.anchor + 1)
+            for name, of_layer in moments.items()
+        }
 
 
 class _Moments:
@@ -283,14 +288,19 @@ class _Moments:
         self.mean += difference * (samples / total)
         self.samples = total
 
-    def eigenvectors(self) -> Tensor:
-        """Return the eigenvectors ``[D, D]``, that of the largest eigenvalue first."""
+    def eigenvectors(self, at_least: int) -> Tensor:
+        """Return the eigenvectors ``[D, R]``, that of the largest eigenvalue first.
+
+        Those of eigenvalues that are rounding are left out, but for the first ``at_least``.
+        """
         if self.samples < 2:
             raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
         if not self.products.isfinite().all():
             raise ValueError(f"the activations of layer {self.name!r} must be finite")
-        vectors = linalg.eigh(self.products / (self.samples - 1)).eigenvectors
-        return vectors.flip(-1).to(self.dtype)
+        values, vectors = linalg.eigh(self.products / (self.samples - 1))
+        is_direction = values > rounding_tolerance(values.dtype) * values[-1]
+        kept = max(int(is_direction.sum()), at_least)
+        return vectors.flip(-1)[:, :kept].to(self.dtype, memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
     .. math:: C = \frac{1}{N - \mathrm{correction}} \sum_n (x_n - \bar x)(x_n - \bar x)^\top
 
     Means are taken in float64, on CUDA in compensated float32, so that units far from zero lose
-    nothing. The matrix product follows torch's settings, but is not lowered by autocast.
+    nothing. On the CPU the product is summed in short runs, so that sparse activations lose nothing
+    either; on CUDA it is torch's, and follows torch's settings, but is not lowered by autocast.
 
     Parameters
     ----------

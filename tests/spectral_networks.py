@@ -50,7 +50,13 @@ def assert_step(actual: Tensor, expected: Tensor, model: nn.Module) -> None:
 
 
 def eigenbasis(activations: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and vectors of the covariance of all samples, in float64, descending."""
+    """Return eigenvalues and vectors of the covariance of all samples, in float64, descending.
+
+    Those of directions in which the samples do not vary are left out.
+    """
     samples = activations.flatten(1).double().numpy()
     values, vectors = np.linalg.eigh(np.cov(samples.T))
-    return torch.from_numpy(values[::-1].copy()), torch.from_numpy(vectors[:, ::-1].copy())
+    kept = values > 1e-12 * values[-1]
+    return torch.from_numpy(values[kept][::-1].copy()), torch.from_numpy(
+        vectors[:, kept][:, ::-1].copy()
+    )

@@ -37,7 +37,6 @@ def data() -> TensorDataset:
 def test_the_basis_is_that_of_all_the_data(
     model: Network, data: TensorDataset, batch_size: int, backend: str
 ) -> None:
-    # Of the data, because units that are dead there leave part of the basis open.
     x = data.tensors[0][:40]
     with torch.no_grad():
         of_all = model.activations(data.tensors[0])
@@ -194,10 +193,10 @@ def test_bases_that_were_saved_take_the_place_of_a_refresh(
         reg.refresh(DataLoader(data, batch_size=50))
         model(x)
         expected = reg()
-        shapes = {name: tuple(basis.shape) for name, basis in reg.bases.items()}
+        units = {name: len(basis) for name, basis in reg.bases.items()}
         file = io.BytesIO()
         torch.save(reg.bases, file)
-    assert shapes == {"relu": (64, 64), "tanh": (20, 20), "tanh_1": (20, 20)}
+    assert units == {"relu": 64, "tanh": 20, "tanh_1": 20}
     file.seek(0)
     with SpectralRegularizer(model, **options) as reg:
         reg.bases = torch.load(file)
@@ -280,3 +279,32 @@ def test_a_batch_of_one_sample_is_named(model: Network, x: Tensor, data: TensorD
         model(x[:1])
         with pytest.raises(ValueError, match=r"'relu'.* at least 2 samples, got N = 1 .*drop_last"):
             reg()
+
+
+def test_more_units_than_samples_leave_no_arbitrary_direction() -> None:
+    """The penalty of other samples must not depend on the order of those that made the basis."""
+    source = torch.Generator().manual_seed(3)
+    model = nn.Sequential(nn.Linear(8, 60), nn.Tanh())
+    inputs, x = torch.randn(40, 8, generator=source), torch.randn(50, 8, generator=source)
+    penalties = []
+    with SpectralRegularizer(model, beta=1.0, mode="frozen") as reg:
+        for order in (torch.arange(40), torch.randperm(40, generator=source)):
+            reg.refresh([inputs[order]])
+            assert reg.bases["1"].shape == (60, 39)
+            with torch.no_grad():
+                model[0].weight.add_(0.05)
+            model(x)
+            penalties.append(reg().detach())
+            with torch.no_grad():
+                model[0].weight.sub_(0.05)
+    torch.testing.assert_close(penalties[1], penalties[0], rtol=1e-4, atol=0)
+
+
+def test_a_layer_that_does_not_vary_costs_nothing() -> None:
+    model = nn.Sequential(nn.Linear(8, 20), nn.ReLU())
+    nn.init.constant_(model[0].bias, -100.0)
+    x = images(30).flatten(1)[:, :8]
+    with SpectralRegularizer(model, beta=1.0, mode="frozen") as reg:
+        reg.refresh([x])
+        model(x)
+        assert reg() == 0

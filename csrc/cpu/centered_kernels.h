@@ -3,8 +3,8 @@
 #pragma once
 
 #include "cpu/aligned_buffer.h"
+#include "cpu/centering.h"
 #include "cpu/panels.h"
-#include "cpu/spectrum_kernels.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 
@@ -23,8 +23,8 @@ struct CenteredPanels {
     }
   }
 
-  // Columns are units, `count` from `unit` on, whose means are given: row n of their panels is of
-  // sample n, from `first` to `last` - 1.
+  // Panels of X: their columns are `count` units from `unit` on, with these means, and row n holds
+  // sample n. Fills rows `first` to `last` - 1.
   void pack_units(int64_t matrix, int64_t unit, int64_t count, const Means<R>& means, int64_t first,
                   int64_t last, R* packed) const {
     const int64_t panel_entries = samples.samples * width;
@@ -39,7 +39,7 @@ struct CenteredPanels {
     }
   }
 
-  // Columns are samples: row d of the panel is of unit d.
+  // A panel of X^T: its columns are samples, and row d holds unit d.
   void pack_samples(int64_t matrix, int64_t panel, const Means<R>& means, R* packed) const {
     constexpr int64_t segment = 32;
     const int64_t first = panel * width, columns = std::min(samples.samples - first, width);
@@ -69,7 +69,7 @@ struct CenteredProduct {
   int64_t panel_entries() const { return params.terms() * width; }
   int64_t columns_of(int64_t panel) const { return std::min(params.size() - panel * width, width); }
 
-  // Item: a panel of samples, or some samples of all the panels of units.
+  // Items are those of CenteredProductWork::pack_items.
   void pack(int64_t matrix, int64_t item, const Means<R>& means, R* packed) const {
     if (params.gram)
       return source.pack_samples(matrix, item, means, packed + item * panel_entries());
@@ -83,9 +83,9 @@ struct CenteredProduct {
   void multiply(int64_t matrix, int64_t i, int64_t j, const R* packed) const {
     const R* left = packed + i * panel_entries();
     const auto left_at = [=](int64_t r) {
-      LeftRows<R, width> rows;
-      for (int64_t t = 0; t < tile_rows; ++t) rows.rows[t] = left + r + t;
-      return rows;
+      LeftRows<R, width> left_rows;
+      for (int64_t t = 0; t < tile_rows; ++t) left_rows.first_term[t] = left + r + t;
+      return left_rows;
     };
     const int64_t rows = columns_of(i), columns = columns_of(j);
     alignas(64) R tile[width * width];
@@ -106,8 +106,8 @@ struct CenteredProduct {
 
   static void run(const CenteredProductParams& params, int64_t begin, int64_t end) {
     const CenteredProduct product{params};
-    std::vector<R> both(2 * params.units);
-    const Means<R> means{both.data(), both.data() + params.units};
+    std::vector<R> storage(2 * params.units);
+    const Means<R> means = means_at<R>(storage.data(), params, 0);
     AlignedBuffer panels;
     panels.grow(product.panels() * product.panel_entries() * sizeof(R));
     R* packed = panels.as<R>();
@@ -172,7 +172,7 @@ struct CenteredMatmul {
   const CenteredMatmulParams& params;
   CenteredPanels<T> source{params};
   AlignedBuffer panels{}, centred{};
-  std::vector<R> both{};
+  std::vector<R> mean_storage{};
 
   static void run(const CenteredMatmulWork& work, int64_t begin, int64_t end) {
     CenteredMatmul matmul{work.matmul};
@@ -209,8 +209,8 @@ struct CenteredMatmul {
   // X weights for samples from first to last - 1
   void multiply_samples(int64_t matrix, int64_t first, int64_t last) {
     const int64_t size = params.units, count = panels_of(size, width);
-    both.resize(2 * size);
-    const Means<R> means{both.data(), both.data() + size};
+    mean_storage.resize(2 * size);
+    const Means<R> means = means_at<R>(mean_storage.data(), params, 0);
     source.means_of(matrix, means);
     panels.grow(count * size * width * sizeof(R));
     pack_weights(matrix);
@@ -245,12 +245,12 @@ struct CenteredMatmul {
   void multiply(const R* left, int64_t size, int64_t rows, const R* panel, int64_t columns,
                 T* result) const {
     const auto left_at = [=](int64_t r) {
-      LeftRows<R, 1> some;
+      LeftRows<R, 1> left_rows;
       // A row that is not there is another once more.
       for (int64_t t = 0; t < tile_rows; ++t) {
-        some.rows[t] = left + std::min(r + t, rows - 1) * size;
+        left_rows.first_term[t] = left + std::min(r + t, rows - 1) * size;
       }
-      return some;
+      return left_rows;
     };
     alignas(64) R tile[width * width];
     multiply_panel(left_at, (rows + tile_rows - 1) / tile_rows * tile_rows, panel, columns, size,

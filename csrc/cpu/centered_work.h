@@ -7,6 +7,13 @@
 
 namespace selkern::cpu {
 
+// Matrices are packed into panels as wide as this many registers.
+constexpr int64_t panel_registers = 2;
+
+inline int64_t panels_of(int64_t columns, int64_t panel_width) {
+  return (columns + panel_width - 1) / panel_width;
+}
+
 // Means come in two parts, [matrices, 2, units], float64 for float64 samples, else float32.
 struct SampleMeansWork {
   Samples samples;
@@ -17,7 +24,7 @@ struct CenterWork {
   static constexpr int64_t block_rows = 64;
 
   CenterParams center;
-  const void* means;
+  void* means;
 
   int64_t row_blocks() const { return (center.samples + block_rows - 1) / block_rows; }
 };
@@ -25,13 +32,11 @@ struct CenterWork {
 // For a product that threads share: the means first, then the panels, then what is made of them.
 struct CenteredProductWork {
   CenteredProductParams product;
-  const void* means;
+  void* means;
   void* panels;  // [matrices, panels, terms, panel width], as float64 x or as float32
 
-  int64_t panels_of(int64_t panel_width) const {
-    return (product.size() + panel_width - 1) / panel_width;
-  }
-  // Items that pack one matrix.
+  // Items that pack one matrix: one panel of the samples each, or all panels of the units for as
+  // many samples.
   static constexpr int64_t packed_samples = 64;
   static int64_t pack_items(const CenteredProductParams& params, int64_t panels) {
     return params.gram ? panels : (params.samples + packed_samples - 1) / packed_samples;

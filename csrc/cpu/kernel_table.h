@@ -1,5 +1,6 @@
 // Included once by each kernels_<instruction set>.cpp.
 #include "cpu/centered_kernels.h"
+#include "cpu/centering.h"
 #include "cpu/linalg_kernels.h"
 #include "cpu/pooling_kernels.h"
 #include "cpu/selectivity_kernels.h"

@@ -1,15 +1,14 @@
 // Products of matrices whose columns are packed side by side into panels.
 #pragma once
 
+#include "cpu/centered_work.h"
 #include "cpu/lanes.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 
 // A panel holds this many columns of a matrix, row after row, with zeros where there are fewer.
 template <typename R>
-constexpr int64_t panel_width = 2 * full_lanes<R>;
-
-inline int64_t panels_of(int64_t columns, int64_t width) { return (columns + width - 1) / width; }
+constexpr int64_t panel_width = panel_registers * full_lanes<R>;
 
 // Of at most panel_width entries: too few for a call of memcpy.
 template <typename R>
@@ -22,15 +21,15 @@ inline void copy_row(const R* from, R* to, int64_t columns) {
 // Rows of a product that are summed together, as many as registers hold.
 constexpr int64_t tile_rows = SELKERN_VECTOR_BYTES == 64 ? 4 : 2;
 
-// The rows of the left operand: term k of row r is rows[r][k * term_stride].
+// The rows of the left operand: term k of row r is first_term[r][k * term_stride].
 template <typename R, int64_t term_stride>
 struct LeftRows {
-  const R* rows[tile_rows];
+  const R* first_term[tile_rows];
 
-  inline R at(int64_t row, int64_t term) const { return rows[row][term * term_stride]; }
-  inline LeftRows from(int64_t term) const {
+  inline R at(int64_t row, int64_t term) const { return first_term[row][term * term_stride]; }
+  inline LeftRows from_term(int64_t term) const {
     LeftRows later = *this;
-    for (const R*& row : later.rows) row += term * term_stride;
+    for (const R*& row : later.first_term) row += term * term_stride;
     return later;
   }
 };
@@ -52,7 +51,7 @@ struct PanelTile {
   static constexpr int64_t run = 2 * run_terms;
 
   struct Sums {
-    Lanes<R> of[tile_rows * vectors];
+    Lanes<R> entries[tile_rows * vectors];
   };
 
   // total [tile_rows, width] = or += left right; at most `run` terms, even and odd ones apart. Not
@@ -61,7 +60,7 @@ struct PanelTile {
   __attribute__((noinline)) static void add_run(const Left& left, const R* right, int64_t terms,
                                                 bool is_first, R* total) {
     Sums even, odd;
-    unrolled<tile_rows * vectors>([&](auto i) { even.of[i] = odd.of[i] = Lanes<R>{}; });
+    unrolled<tile_rows * vectors>([&](auto i) { even.entries[i] = odd.entries[i] = Lanes<R>{}; });
     int64_t k = terms % 2;
     if (k == 1) add_term(left, right, 0, odd);
     for (; k < terms; k += 2) {
@@ -70,7 +69,7 @@ struct PanelTile {
     }
     unrolled<tile_rows * vectors>([&](auto i) {
       R* const to = total + i / vectors * width + i % vectors * full_lanes<R>;
-      const Lanes<R> sum = even.of[i] + odd.of[i];
+      const Lanes<R> sum = even.entries[i] + odd.entries[i];
       store(to, is_first ? sum : load<R, Lanes<R>>(to) + sum);
     });
   }
@@ -82,17 +81,20 @@ struct PanelTile {
       const Lanes<R> value = fill<R>(left.at(r, k));
       unrolled<vectors>([&](auto v) {
         const auto columns = load<R, Lanes<R>>(right + k * width + v * full_lanes<R>);
-        sums.of[r * vectors + v] = multiply_add<R>(value, columns, sums.of[r * vectors + v]);
+        sums.entries[r * vectors + v] =
+            multiply_add<R>(value, columns, sums.entries[r * vectors + v]);
       });
     });
   }
 
-  // total [rows, width] = the product; left_at(r) gives the rows from r on. Rows are a multiple of
-  // tile_rows. Sums are of runs, in blocks, and of more than one block in float64.
+  // total [rows, width] = the product; left_at(r) gives tile_rows rows from r on. Rows are a
+  // multiple of that, and no more than width. Sums are of runs, up to 1,024 terms of runs in R, and
+  // beyond in float64: many equal terms, which are all rounded the same way, lose no digits.
   template <typename LeftAt>
   static void multiply(const LeftAt& left_at, int64_t rows, const R* right, int64_t terms,
                        R* total) {
-    constexpr int64_t block = 16 * run;
+    constexpr int64_t block = 1024;
+    static_assert(block % run == 0, "a run must not go over the end of a block");
     add_block(left_at, rows, right, 0, std::min(terms, block), total);
     if (terms <= block) return;
     double sums[width][columns];
@@ -117,7 +119,7 @@ struct PanelTile {
                                int64_t last, R* total) {
     for (int64_t begin = first; begin < last; begin += run) {
       for (int64_t r = 0; r < rows; r += tile_rows) {
-        add_run(left_at(r).from(begin), right + begin * width, std::min(last - begin, run),
+        add_run(left_at(r).from_term(begin), right + begin * width, std::min(last - begin, run),
                 begin == first, total + r * width);
       }
     }

@@ -10,7 +10,15 @@ int64_t block_cost(int64_t samples, int64_t columns) {
   return samples * std::min(columns, block_columns);
 }
 
-// [matrices, 2, units], in two parts
+// Multiplications that take the time of one element of other work.
+constexpr int64_t multiplications_per_element = 8;
+
+int64_t panel_width(DType dtype) {
+  const int64_t element = dtype == DType::float64 ? 8 : 4;
+  return panel_registers * kernels().vector_bytes / element;
+}
+
+// As SampleMeansWork has them.
 Tensor means_of(const Samples& samples, const Tensor& x) {
   Tensor means = empty({samples.matrices, 2, samples.units}, result_type(x.scalar_type()), x);
   const SampleMeansWork work{samples, means.mutable_data_ptr()};
@@ -28,38 +36,33 @@ struct Cpu {
       return;
     }
     // Whole rows are read and written fastest.
-    const Tensor means = means_of(params, x);
-    const CenterWork work{params, means.const_data_ptr()};
+    Tensor means = means_of(params, x);
+    const CenterWork work{params, means.mutable_data_ptr()};
     parallel_items(kernels().subtract_means, work, params.matrices * work.row_blocks(),
                    CenterWork::block_rows * params.units);
   }
 
-  // Always by our own kernels, whose sums are of short runs.
+  // Always by our own kernels, whose sums are of short runs: the vendor's lose digits.
   static bool centered_product(const CenteredProductParams& params, const Tensor& x) {
     const int64_t size = params.size(), terms = params.terms();
     if (params.matrices >= torch::stable::get_num_threads()) {
       parallel_items(kernels().centered_product, params, params.matrices, size * terms);
       return true;
     }
-    const int64_t element = params.dtype == DType::float64 ? 8 : 4;
-    const int64_t panel_width = 2 * kernels().vector_bytes / element;
-    CenteredProductWork work{params, nullptr, nullptr};
-    const int64_t panels = work.panels_of(panel_width);
-    const Tensor means = means_of(params, x);
-    Tensor packed =
-        empty({params.matrices, panels, terms, panel_width}, result_type(x.scalar_type()), x);
-    work.means = means.const_data_ptr();
-    work.panels = packed.mutable_data_ptr();
+    const int64_t width = panel_width(params.dtype), panels = panels_of(size, width);
+    Tensor means = means_of(params, x);
+    Tensor packed = empty({params.matrices, panels, terms, width}, result_type(x.scalar_type()), x);
+    const CenteredProductWork work{params, means.mutable_data_ptr(), packed.mutable_data_ptr()};
     const int64_t pack_items = CenteredProductWork::pack_items(params, panels);
     parallel_items(kernels().pack_panels, work, params.matrices * pack_items,
-                   panels * terms * panel_width / pack_items);
+                   panels * terms * width / pack_items);
     parallel_items(kernels().multiply_panels, work,
                    params.matrices * CenteredProductWork::pairs_of(panels),
-                   terms * panel_width * panel_width / 8);
+                   terms * width * width / multiplications_per_element);
     return true;
   }
 
-  // A few large products are the vendor's.
+  // Larger weights do not stay in a core's own cache, and the vendor's product is as fast.
   static bool centered_matmul(const CenteredMatmulParams& params, const Tensor&) {
     constexpr int64_t largest_own = 256;
     if (params.size() > largest_own) return false;
@@ -67,11 +70,12 @@ struct Cpu {
     const int64_t blocks = params.matrices >= threads ? 1 : threads;
     const CenteredMatmulWork work{params, (params.samples + blocks - 1) / blocks};
     if (params.gram) {
-      parallel_items(kernels().centered_matmul, work, params.matrices * column_blocks(params.units),
-                     params.samples * block_cost(params.samples, params.units) / 8);
+      parallel_items(
+          kernels().centered_matmul, work, params.matrices * column_blocks(params.units),
+          params.samples * block_cost(params.samples, params.units) / multiplications_per_element);
     } else {
       parallel_items(kernels().centered_matmul, work, params.matrices * work.row_blocks(),
-                     work.block_rows * params.units * params.units / 8);
+                     work.block_rows * params.units * params.units / multiplications_per_element);
     }
     return true;
   }
