@@ -104,7 +104,10 @@ def spectra(dtype: torch.dtype, device: torch.device) -> Results:
         # Vectors may differ by their signs.
         results += [operators.eigvalsh(matrices), values]
         results.append((vectors * values.unsqueeze(-2)).cpu() @ vectors.cpu().mT)
-    return results
+    values = projected[:, 0].abs().sort().values
+    spectrum = operators.covariance_spectrum(values, 150, 1, 0.5)
+    of_values = operators.covariance_spectrum_backward(projected[:, 1], spectrum, 150, 1, 0.5)
+    return [*results, spectrum, of_values]
 
 
 def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
