@@ -42,6 +42,9 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
   // the lower triangle is read; eigenvectors [B, M, M] in columns.
   m.def("eigvalsh(Tensor a) -> Tensor eigenvalues");
   m.def("eigh(Tensor a) -> (Tensor eigenvalues, Tensor eigenvectors)");
+  // v^T a v / v^T v [B, M] of symmetric matrices a [B, M, M], read whole, and the columns v of
+  // vectors [B, M, M]. For the CPU alone.
+  m.def("rayleigh_quotients(Tensor a, Tensor vectors) -> Tensor");
 
   // (x - mean over N) * scale of x [B, N, D]: result [B, N, D].
   m.def("center(Tensor x, float scale) -> Tensor");

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selkern._layout import result_dtype
-from selkern._numerics import as_batch, full_precision, quick_to_apply, rounding_tolerance
+from selkern._numerics import as_batch, full_precision, matmul, quick_to_apply, rounding_tolerance
 from selkern._penalty_autograd import penalty_derivative
 from selkern._spectrum_autograd import SCALE, Center, centred_samples, covariance_factor
 
@@ -150,18 +150,17 @@ def _gradient_in_basis(
 ) -> Tensor | None:
     """Return the gradient of ``x`` from those of the scaled sums and of the projections."""
     grad = None
-    with full_precision(projected):
-        if by_column is not None:
-            # Of the samples' scale and that of the sums, nothing is left.
-            weights = 2 * by_column.unsqueeze(-2)
-            # Whichever is smaller is weighted.
-            if basis.shape[0] < projected.shape[-2] and by_column.dim() == 1:
-                grad = projected @ (basis * weights).mT
-            else:
-                grad = (projected * weights) @ basis.mT
-        if of_projected is not None:
-            through = Center.apply(of_projected @ basis.mT, ctx.scale)
-            grad = through if grad is None else grad + through
+    if by_column is not None:
+        # Of the samples' scale and that of the sums, nothing is left.
+        weights = 2 * by_column.unsqueeze(-2)
+        # Whichever is smaller is weighted.
+        if basis.shape[0] < projected.shape[-2] and by_column.dim() == 1:
+            grad = matmul(projected, (basis * weights).mT)
+        else:
+            grad = matmul(projected * weights, basis.mT)
+    if of_projected is not None:
+        through = Center.apply(matmul(of_projected, basis.mT), ctx.scale)
+        grad = through if grad is None else grad + through
     return None if grad is None else grad.to(ctx.dtype)
 
 

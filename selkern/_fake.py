@@ -122,6 +122,11 @@ def _(a: Tensor) -> tuple[Tensor, Tensor]:
     return a.new_empty(a.shape[:2]), a.new_empty(a.shape)
 
 
+@register_fake("selkern::rayleigh_quotients")
+def _(a: Tensor, vectors: Tensor) -> Tensor:
+    return a.new_empty(a.shape[:2])
+
+
 @register_fake("selkern::center")
 def _(x: Tensor, scale: float) -> Tensor:
     return x.new_empty(x.shape, dtype=result_dtype(x.dtype))
@@ -234,6 +239,7 @@ def _folding(op: Callable[..., Any]) -> Callable[..., Any]:
 for _name in (
     "eigvalsh",
     "eigh",
+    "rayleigh_quotients",
     "center",
     "centered_product",
     "centered_matmul",

@@ -71,3 +71,33 @@ def as_batch(x: Tensor) -> Tensor:
     if x.dim() == 3:
         return x
     return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+
+
+@quick_to_apply
+class _Matmul(torch.autograd.Function):
+    """The product of two matrices, whose derivatives autocast does not lower either."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        with full_precision(a):
+            return a @ b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        needs_a, needs_b = ctx.needs_input_grad
+        return (
+            _Matmul.apply(grad, b.mT) if needs_a else None,
+            _Matmul.apply(a.mT, grad) if needs_b else None,
+        )
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b``, never lowered by autocast; only a constant ``b`` may have fewer axes."""
+    return _Matmul.apply(a, b) if torch.is_grad_enabled() else _Matmul.forward(a, b)

@@ -18,6 +18,7 @@ from selkern._numerics import (
     as_batch,
     as_rows,
     full_precision,
+    matmul,
     needs_gradient,
     quick_to_apply,
 )
@@ -71,12 +72,13 @@ def _through_product(x: Tensor, of_product: Tensor, gram: bool, scale: float) ->
     With the symmetric ``2 scale G`` it is the gradient of ``x`` from the gradient ``G`` of the
     product; ``scale`` is that of the samples ``X``.
     """
-    with full_precision(x):
-        if not torch.is_grad_enabled():
-            grad = _ops.centered_matmul(as_batch(x), as_batch(of_product), scale, gram)
-            return grad.reshape(x.shape)
+    if torch.is_grad_enabled():
         centred = Center.apply(x, scale)
-        return (of_product @ centred if gram else centred @ of_product).to(x.dtype)
+        through = matmul(of_product, centred) if gram else matmul(centred, of_product)
+        return through.to(x.dtype)
+    with full_precision(x):
+        through = _ops.centered_matmul(as_batch(x), as_batch(of_product), scale, gram)
+    return through.reshape(x.shape)
 
 
 def _is_gram(x: Tensor) -> bool:
@@ -155,17 +157,16 @@ def _gradient_of_samples(
     """Return the gradient of samples from those of their spectrum and of its vectors."""
     scale = SCALE[vectors.dtype]
     grad = None
-    with full_precision(x):
-        if of_spectrum is not None:
-            of_values = _through_spectrum(of_spectrum, spectrum, x, correction)
-            of_product = _linalg_autograd.through_values(vectors, of_values)
-            grad = _through_product(x, of_product, _is_gram(x), scale)
-        if of_vectors is not None:
-            values = spectrum.flip(-1) / covariance_factor(x, correction)
-            of_product = _linalg_autograd.through_vectors(values, vectors, 2 * scale * of_vectors)
-            # The vectors of a Gram matrix give a mean, too.
-            through = Center.apply(_through_product(x, of_product, _is_gram(x), scale), 1.0)
-            grad = through.to(x.dtype) if grad is None else grad + through.to(x.dtype)
+    if of_spectrum is not None:
+        of_values = _through_spectrum(of_spectrum, spectrum, x, correction)
+        of_product = _linalg_autograd.through_values(vectors, of_values)
+        grad = _through_product(x, of_product, _is_gram(x), scale)
+    if of_vectors is not None:
+        values = spectrum.flip(-1) / covariance_factor(x, correction)
+        of_product = _linalg_autograd.through_vectors(values, vectors, 2 * scale * of_vectors)
+        # The vectors of a Gram matrix give a mean, too.
+        through = Center.apply(_through_product(x, of_product, _is_gram(x), scale), 1.0)
+        grad = through.to(x.dtype) if grad is None else grad + through.to(x.dtype)
     return grad
 
 

@@ -158,6 +158,13 @@ def test_any_number_of_threads_and_matrices_gives_the_same_bits(
 
 
 @both_products
+def test_equal_samples_leave_nothing(operators: object, gram: bool) -> None:
+    for samples in range(3, 100):
+        x = torch.full((1, samples, 5), 3.3)
+        assert not operators.centered_product(x, 1.0, gram).any()
+
+
+@both_products
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_samples_that_are_not_finite_leave_other_matrices_alone(
     operators: object, value: float, gram: bool
@@ -232,6 +239,14 @@ def test_spectrum_of_a_covariance(
     factor = 2 / (SCALE * (samples - correction))
     expected = torch.where(spectrum == 0, 0.0, grad * factor).flip(-1)
     torch.testing.assert_close(of_eigenvalues, expected)
+
+
+def test_what_is_just_rounding_is_zero(operators: object) -> None:
+    for dtype, tolerance in VALUE_TOLERANCE.items():
+        eigenvalues = torch.tensor([[tolerance, 1.0]], dtype=dtype)
+        assert operators.covariance_spectrum(eigenvalues, 9, 1, 1.0)[0, 1] == 0
+        eigenvalues[0, 0] *= 1.001
+        assert operators.covariance_spectrum(eigenvalues, 9, 1, 1.0)[0, 1] > 0
 
 
 def test_a_spectrum_keeps_nan_and_infinity(operators: object) -> None:

@@ -16,6 +16,7 @@ from spectra import (
     assert_eigenvectors,
     expected_eigenvalues,
     no_eigenvectors,
+    normal,
     symmetric,
 )
 from torch import Tensor
@@ -313,3 +314,32 @@ def test_rounding_of_many_rotations_leaves_vectors_of_length_one() -> None:
     _, vectors = torch.ops.selkern.eigh(x.mT @ x / 128)
     lengths = vectors.double().square().sum(-2)
     torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=3e-7)
+
+
+@RESULT_DTYPES
+@pytest.mark.parametrize("size", [1, 5, 31, 33, 64, 100])
+def test_rayleigh_quotients(dtype: torch.dtype, size: int, capability: str) -> None:
+    a, vectors = symmetric(3, size).to(dtype), normal(3, size, size, seed=1).to(dtype)
+    quotients = torch.ops.selkern.rayleigh_quotients(a, vectors)
+    a, vectors = a.double(), vectors.double()
+    expected = (vectors * (a @ vectors)).sum(1) / vectors.square().sum(1)
+    tolerance = (2e-6 if dtype == torch.float32 else 1e-12) * torch.linalg.eigvalsh(a).abs().amax(1)
+    assert ((quotients - expected).abs() <= tolerance.unsqueeze(1)).all()
+
+
+def test_rayleigh_quotients_of_other_vectors_are_refused() -> None:
+    a = torch.eye(3)[None]
+    for vectors in (a[:, :2], a.double(), a[0]):
+        with pytest.raises(ValueError, match="vectors must be like a"):
+            torch.ops.selkern.rayleigh_quotients(a, vectors)
+    assert torch.ops.selkern.rayleigh_quotients(a[:0], a[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("size", [129, 200, 500])
+def test_large_matrices_whose_rounding_has_a_direction(size: int) -> None:
+    for a in (torch.eye(size) - 1 / size, torch.full((size, size), 1.37)):
+        given = torch.where(torch.ones_like(a, dtype=torch.bool).tril(), a, torch.nan)
+        expected = torch.linalg.eigvalsh(a.double())
+        values = selkern.linalg.eigh(given).eigenvalues
+        assert ((values - expected).abs() <= 2e-6 * expected.abs().max()).all()
+        assert (values.diff() >= 0).all()

@@ -316,6 +316,26 @@ def test_autocast_around_the_backward_changes_nothing() -> None:
     assert_same_bits(lowered, _gradients(_outputs_and_leaves(selkern)))
 
 
+def test_autocast_around_second_derivatives_changes_nothing() -> None:
+    second = []
+    for enabled in (True, False):
+        for output, leaf in _outputs_and_leaves(selkern):
+            loss = output.square().sum()
+            (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                second += torch.autograd.grad(gradient.square().sum(), leaf)
+    half = len(second) // 2
+    torch.testing.assert_close(second[:half], second[half:])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_large_samples_of_rank_one_have_one_eigenvalue_and_a_gradient(seed: int) -> None:
+    """LAPACK's own float32 eigenvalues, with vectors, would show others."""
+    source = torch.Generator().manual_seed(seed)
+    x = (torch.rand(2000, 1, generator=source) < 0.5).float() * torch.full((1000,), 1.37)
+    assert selkern.eigenspectrum(x.requires_grad_()).count_nonzero() == 1
+
+
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30), (4, 8, 30), (400, 300)], ids=case_name)
 def test_values_alone_compute_no_vectors(monkeypatch: pytest.MonkeyPatch, shape: tuple) -> None:
     x = normal(*shape).float()

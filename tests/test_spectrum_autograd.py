@@ -342,3 +342,29 @@ def test_what_is_rounding_has_no_gradient() -> None:
 def test_values_without_a_gradient_hold_no_rounding_either() -> None:
     x = torch.randn(1500, 1) @ torch.ones(1, 500)
     assert selkern.eigenspectrum(x).count_nonzero() == 1
+
+
+def test_a_dropped_eigenvalue_has_no_gradient() -> None:
+    x = samples_with_rounding().requires_grad_()
+    for create_graph in (False, True):
+        spectrum = selkern.eigenspectrum(x)
+        assert spectrum[-1] == 0
+        (gradient,) = torch.autograd.grad(spectrum[-1], x, create_graph=create_graph)
+        assert not gradient.any()
+
+
+def samples_with_rounding() -> Tensor:
+    """Orthogonal units, of which the last has a variance just below what counts."""
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 6, generator=source, dtype=torch.float64)
+    directions = torch.linalg.qr(x - x.mean(0)).Q
+    return (directions * torch.tensor([1, 1, 1, 1, 1, 1.2e-3])).float()
+
+
+def test_samples_of_one_shape_and_different_dtypes_are_solved_apart() -> None:
+    single = samples().float().requires_grad_()
+    double = samples().requires_grad_()
+    loss = selkern.spectral_loss([single, double], anchor=2)
+    gradients = torch.autograd.grad(loss, (single, double))
+    assert [gradient.dtype for gradient in gradients] == [torch.float32, torch.float64]
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-3, atol=1e-5)

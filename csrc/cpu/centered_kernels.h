@@ -231,30 +231,17 @@ struct CenteredMatmul {
   void pack_weights(int64_t matrix) {
     const int64_t size = params.units;
     const R* weights = weights_of(matrix);
-    R* to = panels.as<R>();
     for (int64_t first = 0; first < size; first += width) {
-      const int64_t columns = std::min(size - first, width);
-      for (int64_t k = 0; k < size; ++k, to += width) {
-        copy_row(weights + k * size + first, to, columns);
-        if (columns < width) std::fill(to + columns, to + width, R(0));
-      }
+      pack_panel(weights + first, size, size, std::min(size - first, width),
+                 panels.as<R>() + first * size);
     }
   }
 
   // result [rows, columns] = left [rows, size] times a panel
   void multiply(const R* left, int64_t size, int64_t rows, const R* panel, int64_t columns,
                 T* result) const {
-    const auto left_at = [=](int64_t r) {
-      LeftRows<R, 1> left_rows;
-      // A row that is not there is another once more.
-      for (int64_t t = 0; t < tile_rows; ++t) {
-        left_rows.first_term[t] = left + std::min(r + t, rows - 1) * size;
-      }
-      return left_rows;
-    };
     alignas(64) R tile[width * width];
-    multiply_panel(left_at, (rows + tile_rows - 1) / tile_rows * tile_rows, panel, columns, size,
-                   tile);
+    multiply_rows(left, size, rows, panel, columns, tile);
     for (int64_t r = 0; r < rows; ++r) {
       const R* from = tile + r * width;
       T* to = result + r * params.units;

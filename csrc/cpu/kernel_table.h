@@ -3,6 +3,7 @@
 #include "cpu/centering.h"
 #include "cpu/linalg_kernels.h"
 #include "cpu/pooling_kernels.h"
+#include "cpu/rayleigh_quotients.h"
 #include "cpu/selectivity_kernels.h"
 #include "cpu/spectrum_kernels.h"
 
@@ -35,6 +36,7 @@ extern const Kernels table = {
     run_solver<Eigensystems>,
     run_solver<EigenvaluesFirst>,
     run_solver<EigenvectorsThen>,
+    rayleigh_quotients,
     run_solver<UnitColumns>,
 };
 

@@ -110,6 +110,8 @@ struct Kernels {
   void (*eigenvalues)(const EigensolverWork&, int64_t begin, int64_t end);
   // Item: a block of rows of the eigenvectors of a group, whose eigenvalues come first.
   void (*eigenvectors)(const EigensolverWork&, int64_t begin, int64_t end);
+  // Item: a panel of the vectors of one matrix.
+  void (*rayleigh_quotients)(const RayleighQuotientParams&, int64_t begin, int64_t end);
   // Item: a matrix, whose eigenvectors become of length 1.
   void (*unit_columns)(const EigensolverWork&, int64_t begin, int64_t end);
 };

@@ -31,8 +31,29 @@ struct Cpu {
   }
 };
 
+Tensor rayleigh_quotients(const Tensor& a, const Tensor& vectors) {
+  check_matrices(a);
+  check(sizes_of(vectors) == sizes_of(a) && vectors.scalar_type() == a.scalar_type(),
+        "vectors must be like a");
+  Tensor quotients = empty({a.size(0), a.size(1)}, a.scalar_type(), a);
+  if (a.numel() == 0) return quotients;
+  const Tensor matrices = torch::stable::contiguous(a);
+  const Tensor columns = torch::stable::contiguous(vectors);
+  const RayleighQuotientParams params{
+      dtype_of(a, "a"), matrices.const_data_ptr(),   columns.const_data_ptr(), a.size(0),
+      a.size(1),        quotients.mutable_data_ptr()};
+  const int64_t element = params.dtype == DType::float64 ? 8 : 4;
+  const int64_t width = panel_registers * kernels().vector_bytes / element;
+  parallel_items(kernels().rayleigh_quotients, params, params.batch * panels_of(params.size, width),
+                 params.size * params.size);
+  return quotients;
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(selkern, CPU, m) { register_linalg<Cpu>(m); }
+STABLE_TORCH_LIBRARY_IMPL(selkern, CPU, m) {
+  register_linalg<Cpu>(m);
+  m.impl("rayleigh_quotients", TORCH_BOX(&rayleigh_quotients));
+}
 
 }  // namespace selkern::cpu

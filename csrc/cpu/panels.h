@@ -88,12 +88,12 @@ struct PanelTile {
   }
 
   // total [rows, width] = the product; left_at(r) gives tile_rows rows from r on. Rows are a
-  // multiple of that, and no more than width. Sums are of runs, up to 1,024 terms of runs in R, and
+  // multiple of that, and no more than width. Sums are of runs, up to 512 terms of runs in R, and
   // beyond in float64: many equal terms, which are all rounded the same way, lose no digits.
   template <typename LeftAt>
   static void multiply(const LeftAt& left_at, int64_t rows, const R* right, int64_t terms,
                        R* total) {
-    constexpr int64_t block = 1024;
+    constexpr int64_t block = 512;
     static_assert(block % run == 0, "a run must not go over the end of a block");
     add_block(left_at, rows, right, 0, std::min(terms, block), total);
     if (terms <= block) return;
@@ -134,6 +134,32 @@ inline void multiply_panel(const LeftAt& left_at, int64_t rows, const R* right, 
     return PanelTile<R, 1>::multiply(left_at, rows, right, terms, total);
   }
   PanelTile<R, 2>::multiply(left_at, rows, right, terms, total);
+}
+
+// Packs the first columns of a matrix, whose rows lie `stride` apart, into one panel.
+template <typename R>
+inline void pack_panel(const R* matrix, int64_t stride, int64_t rows, int64_t columns, R* panel) {
+  for (int64_t r = 0; r < rows; ++r, panel += panel_width<R>) {
+    copy_row(matrix + r * stride, panel, columns);
+    if (columns < panel_width<R>) std::fill(panel + columns, panel + panel_width<R>, R(0));
+  }
+}
+
+// total = the product of `rows` rows, no more than panel_width, of `terms` adjacent entries each
+// with a panel.
+template <typename R>
+inline void multiply_rows(const R* left, int64_t terms, int64_t rows, const R* panel,
+                          int64_t columns, R* total) {
+  const auto left_at = [=](int64_t r) {
+    LeftRows<R, 1> left_rows;
+    // A row that is not there is another once more.
+    for (int64_t t = 0; t < tile_rows; ++t) {
+      left_rows.first_term[t] = left + std::min(r + t, rows - 1) * terms;
+    }
+    return left_rows;
+  };
+  multiply_panel(left_at, (rows + tile_rows - 1) / tile_rows * tile_rows, panel, columns, terms,
+                 total);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA
