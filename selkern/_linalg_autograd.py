@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,13 +26,16 @@ _ops = torch.ops.selkern
 _NEGLIGIBLE = 1e-20
 
 
-def solve(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of ``a`` ``[..., M, M]``, float32 or float64."""
+def solve(a: Tensor, *, is_whole: bool = False) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of ``a`` ``[..., M, M]``, float32 or float64.
+
+    Only the lower triangle is read, unless ``is_whole`` says that the upper one mirrors it.
+    """
     matrices = as_batch(a)
     if _crossover.fits_own_kernel(matrices, with_vectors=True):
         values, vectors = _ops.eigh(matrices)
     else:
-        values, vectors = _by_torch(_eigh_by_torch, matrices)
+        values, vectors = _by_torch(partial(_eigh_by_torch, is_whole=is_whole), matrices)
     return values.reshape(a.shape[:-1]), vectors.reshape(a.shape)
 
 
@@ -50,7 +54,7 @@ def solve_values(a: Tensor, *, in_float64: bool = False) -> Tensor:
     return values.to(a.dtype).reshape(a.shape[:-1])
 
 
-def _eigh_by_torch(matrices: Tensor) -> tuple[Tensor, Tensor]:
+def _eigh_by_torch(matrices: Tensor, *, is_whole: bool) -> tuple[Tensor, Tensor]:
     """Return what ``torch.linalg.eigh`` gives, with eigenvalues as exact as the vectors allow.
 
     LAPACK's float32 eigenvalues err by several 1e-6 of the largest where rounding has a direction,
@@ -59,7 +63,7 @@ def _eigh_by_torch(matrices: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(matrices)
     if matrices.device.type != "cpu" or matrices.dtype == torch.float64:
         return values, vectors
-    symmetric = matrices.tril() + matrices.tril(-1).mT
+    symmetric = matrices if is_whole else _mirrored(matrices)
     # Of values that are as good as equal, rounding may have changed the order.
     return _ops.rayleigh_quotients(symmetric, vectors).cummax(-1).values, vectors
 
@@ -86,13 +90,18 @@ def _can_look_at(x: Tensor) -> bool:
 
 
 def _usable(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lower triangles without what torch's solver fails on, and which are finite."""
+    """Return the matrices without what torch's solver fails on, and which are finite."""
     lower = matrices.tril()
     magnitude = lower.abs()
     is_finite = magnitude.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     largest = magnitude.amax((-2, -1), keepdim=True)
     is_kept = is_finite & (magnitude >= _NEGLIGIBLE * largest)
-    return torch.where(is_kept, lower, 0.0), is_finite
+    return _mirrored(torch.where(is_kept, lower, 0.0)), is_finite
+
+
+def _mirrored(matrices: Tensor) -> Tensor:
+    """Return the symmetric matrices of these lower triangles."""
+    return matrices.tril() + matrices.tril(-1).mT
 
 
 @quick_to_apply

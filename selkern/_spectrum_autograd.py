@@ -7,6 +7,7 @@ find their way back through them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class _Eigenspectra(torch.autograd.Function):
     @staticmethod
     def forward(correction: int, *xs: Tensor) -> tuple[Tensor, ...]:
         products = [_product(x, _is_gram(x)) for x in xs]
-        solutions = _solved_together(products, _linalg_autograd.solve)
+        solutions = _solved_together(products, partial(_linalg_autograd.solve, is_whole=True))
         spectra = [_spectrum_of(values, x, correction) for x, (values, _) in zip(xs, solutions)]
         return (*spectra, *(vectors for _, vectors in solutions))
 
