@@ -10,6 +10,12 @@ namespace selkern::cpu {
 // Kernels of the instruction set in use: the best this machine runs, unless set_capability chose.
 const Kernels& kernels();
 
+// Columns of the panels that they take matrices in, which hold float64 or float32.
+inline int64_t panel_width(DType dtype) {
+  const int64_t element = dtype == DType::float64 ? 8 : 4;
+  return panel_registers * kernels().vector_bytes / element;
+}
+
 std::string capability();
 std::vector<std::string> compiled_capabilities();
 // Best first.

@@ -42,9 +42,8 @@ Tensor rayleigh_quotients(const Tensor& a, const Tensor& vectors) {
   const RayleighQuotientParams params{
       dtype_of(a, "a"), matrices.const_data_ptr(),   columns.const_data_ptr(), a.size(0),
       a.size(1),        quotients.mutable_data_ptr()};
-  const int64_t element = params.dtype == DType::float64 ? 8 : 4;
-  const int64_t width = panel_registers * kernels().vector_bytes / element;
-  parallel_items(kernels().rayleigh_quotients, params, params.batch * panels_of(params.size, width),
+  const int64_t panels = panels_of(params.size, panel_width(params.dtype));
+  parallel_items(kernels().rayleigh_quotients, params, params.batch * panels,
                  params.size * params.size);
   return quotients;
 }

@@ -13,11 +13,6 @@ int64_t block_cost(int64_t samples, int64_t columns) {
 // Multiplications that take the time of one element of other work.
 constexpr int64_t multiplications_per_element = 8;
 
-int64_t panel_width(DType dtype) {
-  const int64_t element = dtype == DType::float64 ? 8 : 4;
-  return panel_registers * kernels().vector_bytes / element;
-}
-
 // As SampleMeansWork has them.
 Tensor means_of(const Samples& samples, const Tensor& x) {
   Tensor means = empty({samples.matrices, 2, samples.units}, result_type(x.scalar_type()), x);
