@@ -11,11 +11,6 @@
 
 namespace selkern {
 
-inline void check_maps(const Tensor& x, const char* name) {
-  check(x.dim() >= 2, name, " must have shape [N, C, ...], got ", x.dim(), " axes");
-  dtype_of(x, name);
-}
-
 inline SpatialMeanParams spatial_mean_params(const Maps& x, Tensor& mean) {
   SpatialMeanParams params{};
   params.dtype = dtype_of(x.tensor, "x");
@@ -65,14 +60,6 @@ Tensor relu_with_mean_in_place(const Tensor& x) {
   Tensor target = x;
   torch::stable::copy_(target, y);
   return mean;
-}
-
-inline Maps dense_maps(const Tensor& y) {
-  Maps maps = readable_maps(y);
-  if (is_dense(maps.layout)) return maps;
-  Maps copy = empty_maps(maps);
-  torch::stable::copy_(copy.tensor, maps.tensor);
-  return copy;
 }
 
 // grad_y as maps of y's kind, planar or channels-last.

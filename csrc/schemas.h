@@ -78,6 +78,15 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
   m.def(
       "basis_penalty(Tensor projected, Tensor? kappa, float scale, float exponent, int anchor,"
       " SymInt width) -> (Tensor penalty, Tensor spectrum, Tensor order, Tensor derivative)");
+
+  // A step along grad from adv, projected onto the ball of radius eps around images, and onto the
+  // values from low to high; norm 0 is linf, 1 is l2. Laid out as adv, or as out.
+  m.def(
+      "pgd_step(Tensor adv, Tensor grad, Tensor images, int norm, float eps, float alpha,"
+      " float low, float high) -> Tensor");
+  m.def(
+      "pgd_step_out(Tensor(a!) out, Tensor adv, Tensor grad, Tensor images, int norm, float eps,"
+      " float alpha, float low, float high) -> ()");
 }
 
 }  // namespace selkern

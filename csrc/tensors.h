@@ -63,6 +63,11 @@ inline DType dtype_of(const Tensor& tensor, const char* name) {
   return dtype_of(tensor.scalar_type(), name);
 }
 
+inline void check_maps(const Tensor& x, const char* name) {
+  check(x.dim() >= 2, name, " must have shape [N, C, ...], got ", x.dim(), " axes");
+  dtype_of(x, name);
+}
+
 inline ScalarType result_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -143,6 +148,14 @@ inline std::vector<int64_t> output_strides(const Maps& maps) {
 inline Maps empty_maps(const Maps& like) {
   Tensor tensor = empty_strided(sizes_of(like.tensor), output_strides(like), like.tensor);
   return {tensor, strided_layout(tensor).value()};
+}
+
+inline Maps dense_maps(const Tensor& x) {
+  Maps maps = readable_maps(x);
+  if (is_dense(maps.layout)) return maps;
+  Maps copy = empty_maps(maps);
+  torch::stable::copy_(copy.tensor, maps.tensor);
+  return copy;
 }
 
 // tensor [N, C] with adjacent units: itself, or one contiguous copy.

@@ -7,7 +7,7 @@ from selkern._version import __version__
 if _library.COMPILED:
     from selkern import _fake as _fake
 
-from selkern import analysis, linalg
+from selkern import analysis, attacks, linalg
 from selkern.pooling import relu_with_mean, spatial_mean
 from selkern.selectivity import (
     class_means,
@@ -24,6 +24,7 @@ __all__ = [
     "SpectralRegularizer",
     "__version__",
     "analysis",
+    "attacks",
     "build_info",
     "class_means",
     "covariance",

@@ -57,7 +57,7 @@ def is_installed(module: str) -> bool:
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "info": ("print what the package was built with and what it runs on", info),
     "demo": (
-        "train on real digits with a regularizer: demo selectivity, demo spectrum",
+        "train on real digits with a regularizer: demo selectivity, spectrum or attack",
         partial(
             run_extra,
             module="selkern.demo.cli",

@@ -23,7 +23,7 @@ def floating(name: str, x: Any) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if x.dtype not in _FLOATING:
         raise TypeError(
-            f"{name} must be float16, bfloat16, float32 or float64, got {_short(x.dtype)}"
+            f"{name} must be float16, bfloat16, float32 or float64, got {short(x.dtype)}"
         )
     if x.layout != torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {x.layout}")
@@ -67,6 +67,13 @@ def real(name: str, value: Any) -> float:
         return math.inf
 
 
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Return ``value``, one of the names in ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    return value
+
+
 def ignore_index(value: Any) -> int:
     """Return an ``ignore_index`` that an int64 label can equal."""
     label = integer("ignore_index", value)
@@ -91,15 +98,15 @@ def epsilon(value: Any) -> float:
     return number
 
 
-def labels(value: Any, samples: int, device: torch.device) -> None:
+def labels(value: Any, samples: int, device: torch.device, others: str = "the activations") -> None:
     """Refuse anything but an integer tensor ``[samples]`` on ``device``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"labels must be a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in _LABELS:
-        raise TypeError(f"labels must be int64 or int32, got {_short(value.dtype)}")
+        raise TypeError(f"labels must be int64 or int32, got {short(value.dtype)}")
     if value.dim() != 1 or value.shape[0] != samples:
         raise ValueError(f"labels must have shape [{samples}], got {list(value.shape)}")
-    same_device("labels", value, device)
+    same_device("labels", value, device, others)
 
 
 def counts(value: Any, means: Tensor) -> None:
@@ -107,7 +114,7 @@ def counts(value: Any, means: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"counts must be a torch.Tensor or None, got {type(value).__name__}")
     if value.dtype not in _LABELS:
-        raise TypeError(f"counts must be int64 or int32, got {_short(value.dtype)}")
+        raise TypeError(f"counts must be int64 or int32, got {short(value.dtype)}")
     if value.dim() != 1 or value.shape[0] != means.shape[0]:
         raise ValueError(f"counts must have shape [{means.shape[0]}], got {list(value.shape)}")
     same_device("counts", value, means.device)
@@ -169,5 +176,5 @@ def named_layers(activations: Any) -> tuple[list[str], list[Tensor]]:
     return list(named), list(named.values())
 
 
-def _short(dtype: torch.dtype) -> str:
+def short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -180,6 +180,35 @@ def _(
     return projected.new_empty(projected.shape[:1]), spectrum, order, torch.empty_like(spectrum)
 
 
+@register_fake("selkern::pgd_step")
+def _(
+    adv: Tensor,
+    grad: Tensor,
+    images: Tensor,
+    norm: int,
+    eps: float,
+    alpha: float,
+    low: float,
+    high: float,
+) -> Tensor:
+    return _empty_maps(adv)
+
+
+@register_fake("selkern::pgd_step_out")
+def _(
+    out: Tensor,
+    adv: Tensor,
+    grad: Tensor,
+    images: Tensor,
+    norm: int,
+    eps: float,
+    alpha: float,
+    low: float,
+    high: float,
+) -> None:
+    return None
+
+
 def _fold(x: Tensor, batch_dim: int | None, batch_size: int) -> Tensor:
     """Merge the batch axis into the samples, which spatial operators treat one by one."""
     batched = x.expand(batch_size, *x.shape) if batch_dim is None else x.movedim(batch_dim, 0)
@@ -248,6 +277,7 @@ for _name in (
     "power_law_penalty",
     "basis_spectrum",
     "basis_penalty",
+    "pgd_step",
 ):
     register_vmap(f"selkern::{_name}", _folding(getattr(_ops, _name)))
 

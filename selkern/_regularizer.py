@@ -56,10 +56,3 @@ def check_strength(name: str, value: Any) -> None:
     is_scalar = isinstance(value, Tensor) and value.dim() == 0
     if not math.isfinite(value if is_scalar else _checks.real(name, value)):
         raise ValueError(f"{name} must be finite, got {value}")
-
-
-def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """Return ``value``, one of the names in ``allowed``."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-    return value

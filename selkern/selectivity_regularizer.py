@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from selkern import _checks, reference
 from selkern._capture import Capture, MeanReader, find_layers
-from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
+from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength
 from selkern.pooling import spatial_mean
 from selkern.selectivity import selectivity_of_layers
 
@@ -88,7 +88,7 @@ class SelectivityRegularizer(Regularizer):
         self.num_classes = _checks.num_classes(num_classes)
         self.eps = _checks.epsilon(eps)
         self.ignore_index = _checks.ignore_index(ignore_index)
-        self._backend = one_of("backend", backend, BACKENDS)
+        self._backend = _checks.one_of("backend", backend, BACKENDS)
         self._capture = Capture(
             model,
             find_layers(model, layers, (nn.ReLU,)),

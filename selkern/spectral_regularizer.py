@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from selkern import _checks, linalg
 from selkern import _spectrum_checks as checks
-from selkern import linalg
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
+from selkern._modes import evaluating, without_inference
 from selkern._numerics import rounding_tolerance
-from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength, one_of
+from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength
 from selkern._spectral_loss import spectral_loss_of_layers
 from selkern.reference import _spectrum as plain
 
@@ -98,8 +98,8 @@ class SpectralRegularizer(Regularizer):
         self.beta = beta
         self.exponent = checks.exponent(exponent)
         self.anchor = checks.anchor(anchor)
-        self._mode = one_of("mode", mode, _MODES)
-        self._backend = one_of("backend", backend, BACKENDS)
+        self._mode = _checks.one_of("mode", mode, _MODES)
+        self._backend = _checks.one_of("backend", backend, BACKENDS)
         self._model = model
         self._capture = Capture(model, find_layers(model, layers, _ACTIVATIONS), WholeReader())
         self._bases: dict[str, Tensor] = {}
@@ -232,7 +232,7 @@ class SpectralRegularizer(Regularizer):
         with (
             torch.inference_mode(False),
             torch.no_grad(),
-            _evaluating(self._model),
+            evaluating(self._model),
             self._capture.without_grad(),
         ):
             self._bases = self._eigenvectors(loader)
@@ -303,17 +303,6 @@ class _Moments:
         return vectors.flip(-1)[:, :kept].to(self.dtype, memory_format=torch.contiguous_format)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in was_training.items():
-            module.training = mode
-
-
 def _check_loader(loader: Any) -> None:
     if isinstance(loader, Tensor):
         raise TypeError("loader must be an iterable of batches, got Tensor: pass [images]")
@@ -328,7 +317,7 @@ def _input_of(batch: Any) -> Tensor:
         raise TypeError(
             f"loader must give tensors, or tuples that begin with one, got {type(first).__name__}"
         )
-    return first.clone() if first.is_inference() else first
+    return without_inference(first)
 
 
 __all__ = ["SpectralRegularizer"]

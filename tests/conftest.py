@@ -70,6 +70,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device("cuda")
 
 
+@pytest.fixture(params=["cpu", "emulated", *(["cuda"] if torch.cuda.is_available() else [])])
+def anywhere(request: pytest.FixtureRequest) -> torch.device:
+    """Run the test on the kernels of the CPU too, and otherwise as with `device`."""
+    if request.param == "emulated":
+        request.getfixturevalue("emulator")
+    return torch.device("cuda" if request.param == "cuda" else "cpu")
+
+
 @pytest.fixture
 def fresh_compiler() -> Iterator[None]:
     """Compile everything anew: cached graphs bring the guards of earlier tests along."""

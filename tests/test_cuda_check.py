@@ -178,6 +178,8 @@ class TestRules:
         named += ["relu_with_mean_kernel<float>", "relu_with_mean_backward_kernel<float>"]
         named += ["class_means_kernel<float, 4>", "class_means_backward_kernel<float, 4>"]
         named += ["center_kernel<float>", "basis_spectrum_kernel<float>"]
+        named += ["linf_step_kernel<float, 4>"]
+        named += ["l2_sums_kernel<float, 4>", "l2_step_kernel<float, 4>"]
         kernels = [Kernel(name, ()) for name in named]
         assert not list(check_cuda.missing_kernels(kernels))
         assert len(list(check_cuda.missing_kernels(kernels[1:]))) == 1

@@ -15,6 +15,7 @@ import on_gpu_kernels
 import pytest
 import simt_build
 import torch
+from attack_probe import attack_results
 from cases import DTYPES, LABELS, all_results, assert_same_bits, case_name, normal
 from emulator import Runtime
 from spectrum_probe import spectrum_results
@@ -54,8 +55,9 @@ def probe(dtype: torch.dtype) -> list[Tensor]:
     rows, classes = normal((290, 3), dtype), torch.arange(290).flip(0)
     many_classes = selkern.class_means(rows, classes, 290)
     of_layers = results_of_layers(dtype, 3)
-    of_spectra = spectrum_results(selkern.pooling._ops, dtype)
-    return [*results, in_place, mean, *many_classes, *of_layers, *of_spectra]
+    operators = selkern.pooling._ops
+    of_families = [*spectrum_results(operators, dtype), *attack_results(operators, dtype)]
+    return [*results, in_place, mean, *many_classes, *of_layers, *of_families]
 
 
 def compiled_kernels() -> set[str]:

@@ -36,6 +36,10 @@ STREAMING = {
     # Twice over the samples.
     r"center_kernel\b": {"load": 2 * 4, "store": 4},
     r"basis_spectrum_kernel\b": {"load": 4},
+    # Three inputs.
+    r"linf_step_kernel<[^,]+, (?!1\b)": {"load": 3 * 4, "store": 4},
+    r"l2_sums_kernel<[^,]+, (?!1\b)": {"load": 3 * 4},
+    r"l2_step_kernel<[^,]+, (?!1\b)": {"load": 3 * 4, "store": 4},
 }
 # What a GPU has no use for: it takes eigenvalues as its solver gives them.
 ON_THE_CPU_ALONE = {"selkern::rayleigh_quotients"}

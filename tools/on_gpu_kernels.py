@@ -110,6 +110,19 @@ def spectra(dtype: torch.dtype, device: torch.device) -> Results:
     return [*results, spectrum, of_values]
 
 
+def attack_steps(x: Tensor, device: torch.device) -> Results:
+    x = x.detach()
+    images, moved = x.to(device), (x + 0.02).to(device)
+    gradient = (x - 0.5).to(device)
+    results = []
+    for norm, eps, alpha in [("linf", 0.03, 0.01), ("l2", 0.3, 0.1), ("l2", 100.0, 0.1)]:
+        step = {"eps": eps, "alpha": alpha, "norm": norm}
+        results.append(selkern.attacks.pgd_step(moved, gradient, images, **step))
+        in_place = moved.clone()
+        results.append(selkern.attacks.pgd_step(in_place, gradient, images, **step, out=in_place))
+    return results
+
+
 def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
     generator = torch.Generator().manual_seed(0)
     for dtype in DTYPES:
@@ -120,6 +133,7 @@ def tasks() -> Iterator[tuple[str, torch.dtype, Task]]:
             for i, x in enumerate(layouts(values)):
                 name = f"{dtype} {shape} layout {i}"
                 yield f"pooling {name}", dtype, lambda d, x=x: pooling(x, d)
+                yield f"attack steps {name}", dtype, lambda d, x=x: attack_steps(x, d)
                 yield (
                     f"selectivity {name}",
                     dtype,

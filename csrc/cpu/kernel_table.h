@@ -1,4 +1,5 @@
 // Included once by each kernels_<instruction set>.cpp.
+#include "cpu/attacks_kernels.h"
 #include "cpu/centered_kernels.h"
 #include "cpu/centering.h"
 #include "cpu/linalg_kernels.h"
@@ -38,6 +39,9 @@ extern const Kernels table = {
     run_solver<EigenvectorsThen>,
     rayleigh_quotients,
     run_solver<UnitColumns>,
+    pgd_step,
+    l2_sums,
+    l2_step,
 };
 
 }  // namespace selkern::cpu::SELKERN_ISA

@@ -6,6 +6,7 @@
 #include "common/map_layout.h"
 #include "common/pooling.h"
 #include "common/spectrum.h"
+#include "cpu/attacks_work.h"
 #include "cpu/centered_work.h"
 #include "cpu/eigensolver_work.h"
 
@@ -114,6 +115,11 @@ struct Kernels {
   void (*rayleigh_quotients)(const RayleighQuotientParams&, int64_t begin, int64_t end);
   // Item: a matrix, whose eigenvectors become of length 1.
   void (*unit_columns)(const EigensolverWork&, int64_t begin, int64_t end);
+  // Item: with linf a block of all elements, with l2 a sample.
+  void (*pgd_step)(const PgdStepWork&, int64_t begin, int64_t end);
+  // The two parts of an l2 step. Item: a block of the elements of one sample.
+  void (*l2_sums)(const PgdStepWork&, int64_t begin, int64_t end);
+  void (*l2_step)(const PgdStepWork&, int64_t begin, int64_t end);
 };
 
 #if defined(__x86_64__)

@@ -15,6 +15,7 @@
 #include <immintrin.h>
 #endif
 
+#include "common/attacks.h"
 #include "common/covariance_spectrum.h"
 #include "common/power_law.h"
 #include "cpu/kernels.h"

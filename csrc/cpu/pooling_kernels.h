@@ -1,8 +1,8 @@
 // Spatial means and the ReLU that takes one along. Included by kernel_table.h.
 #pragma once
 
+#include "cpu/elements.h"
 #include "cpu/row_sums.h"
-#include "cpu/vectors.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 
@@ -167,36 +167,14 @@ inline void spatial_mean(const SpatialMeanParams& params, int64_t begin, int64_t
   run_for<SpatialMean>(params.dtype, params, begin, end);
 }
 
-// Element-wise arithmetic on T: in T itself, or in float64 for the 16-bit types.
-template <typename T>
-struct Arithmetic {
-  using Scalar = double;
-  using V = Float64;
-  static V load(const T* from, int64_t count) { return widen<T>(load_first(from, count)); }
-  static void store(T* to, V values, int64_t count) { store_first(to, narrow<T>(values), count); }
-};
-
-template <typename T>
-struct NativeArithmetic {
-  using Scalar = T;
-  using V = FullVector<T>;
-  static V load(const T* from, int64_t count) { return load_first<T, V>(from, count); }
-  static void store(T* to, V values, int64_t count) { store_first(to, values, count); }
-};
-
-template <>
-struct Arithmetic<float> : NativeArithmetic<float> {};
-template <>
-struct Arithmetic<double> : NativeArithmetic<double> {};
-
 // grad_x = (y <= 0 ? 0 : grad_y + shift) over count elements. shift has one value, or one for each
 // element and room for a whole number of vectors; grad_y may be null.
 template <typename T, bool shared_shift>
 inline void relu_gradient_row(const T* grad_y, const typename Arithmetic<T>::Scalar* shift,
                               const T* y, T* grad_x, int64_t count) {
   using A = Arithmetic<T>;
-  using V = typename A::V;
-  constexpr int64_t step = sizeof(V) / sizeof(typename A::Scalar);
+  using V = FullVector<typename A::Scalar>;
+  constexpr int64_t step = A::count;
   for (int64_t i = 0; i < count; i += step) {
     V incoming = shared_shift ? V{} + *shift : load<typename A::Scalar, V>(shift + i);
     prefetch(y + i);

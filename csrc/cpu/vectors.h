@@ -75,6 +75,28 @@ inline void store(T* to, V values) {
   std::memcpy(to, &values, sizeof(values));
 }
 
+// Writes past the caches what is not read again soon, without reading it first. `to` lies on a
+// boundary of V; store_fence() comes before another thread may read.
+template <typename T, typename V>
+inline void store_past_caches(T* to, V values) {
+#if SELKERN_VECTOR_BYTES == 64
+  if constexpr (sizeof(V) == 64) {
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bit_cast<__m512i>(values));
+  }
+#elif SELKERN_VECTOR_BYTES == 32
+  if constexpr (sizeof(V) == 32) {
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bit_cast<__m256i>(values));
+  }
+#endif
+  store(to, values);
+}
+
+inline void store_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 // Asks for the cache line one page ahead: the hardware's own prefetching stops at the page's end.
 inline void prefetch(const void* address) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(address) + 4096));

@@ -4,7 +4,7 @@ The functions here have the names, arguments and results of the public ones. The
 operators, and are what benchmarks and tests compare with.
 """
 
-from selkern.reference import linalg
+from selkern.reference import attacks, linalg
 from selkern.reference.linalg import eigh as eigh
 from selkern.reference.linalg import eigvalsh as eigvalsh
 from selkern.reference.pooling import relu_with_mean, spatial_mean
@@ -23,6 +23,7 @@ from selkern.reference.spectrum import (
 )
 
 __all__ = [
+    "attacks",
     "class_means",
     "covariance",
     "eigenspectrum",

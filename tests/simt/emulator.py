@@ -16,6 +16,7 @@ import selkern._linalg_autograd
 import selkern._penalty_autograd
 import selkern._selectivity_autograd
 import selkern._spectrum_autograd
+import selkern.attacks._step
 import selkern.pooling
 
 # Where the package looks its operators up.
@@ -26,6 +27,7 @@ OPERATOR_MODULES = (
     selkern._spectrum_autograd,
     selkern._penalty_autograd,
     selkern._basis_autograd,
+    selkern.attacks._step,
 )
 
 

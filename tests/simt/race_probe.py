@@ -12,6 +12,7 @@ from emulator import OPERATOR_MODULES, load_operators, operators_runtime
 import selkern
 
 sys.path.append(str(Path(__file__).parents[1]))
+from attack_probe import attack_results
 from cases import all_results, normal, result_dtype
 from spectrum_probe import spectrum_results
 
@@ -32,6 +33,7 @@ def kernels_for(dtype: torch.dtype) -> list[str]:
     labels = torch.tensor([0, 1, 0, 2])
     torch.autograd.grad(selkern.mean_selectivity(layers, labels, 3), layers)
     operators.relu_with_mean_(normal((1, 5, 3, 3), dtype))
+    attack_results(operators, dtype)
     for each in {dtype, result_dtype(dtype)}:
         spectrum_results(operators, each)
     return operators_runtime().kernels()

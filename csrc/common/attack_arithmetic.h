@@ -1,0 +1,83 @@
+// Arithmetic of attack steps on V: a vector of floats on the CPU, one float on a GPU. Masks are
+// what comparisons of V give. To be included where code for vectors may be compiled.
+#pragma once
+
+#include "common/host_device.h"
+
+namespace selkern {
+
+// value + rest is the sum, exactly.
+template <typename V>
+struct ExactSum {
+  V value;
+  V rest;
+};
+
+template <typename V>
+SELKERN_HOST_DEVICE static inline ExactSum<V> exact_sum(V a, V b) {
+  const V sum = a + b;
+  const V of_b = sum - a;
+  return {sum, (a - (sum - of_b)) + (b - of_b)};
+}
+
+// alpha in the direction of the gradient, of which NaN has none.
+template <typename V>
+SELKERN_HOST_DEVICE static inline V signed_step(V gradient, V alpha) {
+  return gradient > 0 ? alpha : (gradient < 0 ? -alpha : V{});
+}
+
+// NaN in values stays.
+template <typename V>
+SELKERN_HOST_DEVICE static inline V clamp(V values, V low, V high) {
+  const V raised = values < low ? low : values;
+  return raised > high ? high : raised;
+}
+
+// The linf step before its result is rounded to the tensors' type. NaN in x must not vanish.
+template <typename V>
+SELKERN_HOST_DEVICE static inline V linf_step(V adv, V gradient, V x, V eps, V alpha) {
+  const V stepped = clamp<V>(adv + signed_step(gradient, alpha), x - eps, x + eps);
+  return x == x ? stepped : x;
+}
+
+// Whether y is further than eps from x, however their difference rounds.
+template <typename V>
+SELKERN_HOST_DEVICE static inline auto is_outside(V y, V x, V eps) {
+  const ExactSum<V> difference = exact_sum<V>(y, -x);
+  const V distance = difference.value < 0 ? -difference.value : difference.value;
+  const V rest = difference.value < 0 ? -difference.rest : difference.rest;
+  return (distance > eps) | ((distance == eps) & (rest > 0));
+}
+
+template <typename V>
+SELKERN_HOST_DEVICE static inline V finite_or_zero(V values, V largest) {
+  return (values <= largest) & (values >= -largest) ? values : V{};
+}
+
+// The l2 step before it is rounded. product(a, b) is a * b rounded, never a part of an FMA.
+template <typename V, typename Product>
+SELKERN_HOST_DEVICE static inline ExactSum<V> l2_step(V adv, V gradient, V x, V step, V scale,
+                                                      bool projects, Product product) {
+  const V move = product(gradient, step);
+  if (!projects) return exact_sum<V>(adv, move);
+  return exact_sum<V>(x, product(adv - x + move, scale));
+}
+
+// Whether y, to which exact was rounded, is further from x than that.
+template <typename V>
+SELKERN_HOST_DEVICE static inline auto is_beyond(V y, V x, const ExactSum<V>& exact) {
+  const V rounded_off = exact.value - y;
+  const V rest = rounded_off == 0 ? exact.rest : rounded_off;
+  return ((rest < 0) & (y > x)) | ((rest > 0) & (y < x));
+}
+
+// The bits of the float next to y in the direction of x, which differs from y. sign_bit: of such a
+// float; is_below: whether y is below x.
+template <typename Bits, typename Mask>
+SELKERN_HOST_DEVICE static inline Bits next_towards(Bits y, Bits x, Bits sign_bit, Mask is_below) {
+  const auto grows = ((y & sign_bit) == 0) == is_below;
+  const Bits next = grows ? Bits(y + 1) : Bits(y - 1);
+  return (y & ~sign_bit) == 0 ? Bits((x & sign_bit) | 1) : next;
+}
+
+}  // namespace selkern

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "common/dtype.h"
+#include "common/host_device.h"
+
+// What the operators of this family ask of a device's kernels.
+namespace selkern {
+
+enum class Norm { linf, l2 };
+
+// All four tensors are laid out alike.
+struct PgdStepParams {
+  DType dtype;
+  const void* adv;     // [samples, elements] adjacent
+  const void* grad;    // the same
+  const void* images;  // the same
+  void* out;           // the same; may be any of the others
+  bool out_is_new;     // not written to before
+  int64_t samples;
+  int64_t elements;
+  Norm norm;
+  double eps;    // linf: of the precision that the device computes in
+  double alpha;  // length of the step
+  double low;    // of dtype
+  double high;   // of dtype
+};
+
+// Of one sample; what is not finite in its gradient counts as zero.
+template <typename R>
+struct L2Sums {
+  R gradient;  // sum of the squares of the gradient
+  R moved;     // sum of the squares of adv - images
+  R both;      // sum of the products of the two
+};
+
+// With it the step is a' = adv + step * gradient, or projected onto the ball
+// a' = images + (adv - images + step * gradient) * scale.
+template <typename R>
+struct L2Factors {
+  R step;
+  R scale;
+  bool projects;
+};
+
+template <typename R>
+SELKERN_HOST_DEVICE static inline L2Factors<R> l2_factors(const L2Sums<R>& sums, R eps, R alpha) {
+  constexpr R smallest_norm = R(1e-12);
+  // Of the ball's radius: what the roundings of norms and elements may add up to.
+  constexpr R margin = 8 * std::numeric_limits<R>::epsilon();
+  const R norm = std::sqrt(sums.gradient);
+  L2Factors<R> factors{};
+  R squares = sums.moved;
+  if (norm <= std::numeric_limits<R>::max()) {
+    factors.step = alpha / (norm > smallest_norm ? norm : smallest_norm);
+    squares += factors.step * (2 * sums.both + factors.step * sums.gradient);
+  }
+  const R distance = std::sqrt(squares < 0 ? R(0) : squares);
+  const R radius = eps * (1 - margin);
+  // NaN counts as outside, and spreads over the sample.
+  factors.projects = !(distance <= radius);
+  factors.scale = factors.projects ? radius / distance : R(1);
+  return factors;
+}
+
+}  // namespace selkern
