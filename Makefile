@@ -42,7 +42,7 @@ help: ## list the targets
 demo: $(DONE)/selkern-demo-bench ## train on real digits with the fused regularizer and show what it costs (ARGS=spectrum: the 1/n one)
 	$(BIN)/python -m selkern demo $(ARGS)
 
-test: $(DONE)/selkern-test-bench-demo ## run the tests
+test: $(DONE)/selkern-test-bench-demo $(DONE)/secml-torch ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(DONE)/selkern-bench ## measure every operator against plain PyTorch
@@ -83,6 +83,11 @@ comma := ,
 $(DONE)/selkern-%: $(DONE)/torch $(BUILD_FILES)
 	$(BIN)/python setup.py --quiet build_ext
 	$(PIP) install --quiet --no-build-isolation --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
+
+# Without torchvision, which it requires and does not need here.
+$(DONE)/secml-torch: | $(DONE)/torch
+	$(PIP) install --quiet --no-deps secml-torch
 	touch $@
 
 # A wheel and a build with sanitizers are installed apart from the source folder, and tested by
