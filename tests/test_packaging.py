@@ -281,7 +281,7 @@ class TestSourceDistribution:
     def test_holds_every_source(self, source: Path, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
-        for folder in ("csrc", "selkern", "benchmarks", "tests", "tools", ".ci"):
+        for folder in ("csrc", "selkern", "benchmarks", "examples", "tests", "tools", ".ci"):
             paths = (source / folder).rglob("*.*")
             for path in (path for path in paths if path.suffix != ".pyc"):
                 assert str(path.relative_to(source)) in held

@@ -13,6 +13,7 @@ PROGRAM = "python -m selkern demo"
 DEMOS = {
     "selectivity": "a convolutional network at three strengths of the selectivity regularizer",
     "spectrum": "natural images, and a network with the 1/n regularizer on every hidden layer",
+    "attack": "adversarial training with the selectivity regularizer: accuracy, memory, time",
 }
 DEFAULT = "selectivity"
 

@@ -90,18 +90,19 @@ def positive(text: str) -> int:
 
 
 @contextmanager
-def progress(title: str, steps: int, off: bool) -> Iterator[Callable[[float], object]]:
+def progress(title: str, steps: int, off: bool) -> Iterator[Callable[..., object]]:
     """A progress bar, where standard error is a terminal."""
     try:
         from tqdm import tqdm
     except ImportError:
         say(title)
-        yield lambda loss: None
+        yield lambda loss=None: None
         return
     with tqdm(desc=title, total=steps, disable=True if off else None) as bar:
 
-        def after_step(loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        def after_step(loss: float | None = None) -> None:
+            if loss is not None:
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
 
         if bar.disable:

@@ -1,0 +1,1 @@
+"""Scripts that show selkern at work."""

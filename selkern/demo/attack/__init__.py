@@ -1,0 +1,1 @@
+"""Adversarial training with the selectivity regularizer: accuracy under attack, memory, time."""
