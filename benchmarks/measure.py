@@ -16,7 +16,7 @@ from . import machine
 from .ceilings import ceilings
 from .clocks import nanoseconds_on
 from .compare import Comparison, Quartiles, interleave
-from .work import Agreement, Contender, Disagreement, Target, Work
+from .work import Agreement, Contender, Disagreement, Missing, Target, Work
 from .works import CUDA_WORKS, WORKS
 
 __all__ = ["check", "measure", "measure_all", "works_of"]
@@ -150,6 +150,8 @@ def check(work: Work, label: str) -> Agreement | str:
         return f"no C++ compiler ({compiler})"
     try:
         return work.check(label)
+    except Missing as error:
+        return str(error)
     except Disagreement as error:
         if not _may_be_left_out(work, entry):
             raise

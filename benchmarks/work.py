@@ -20,6 +20,7 @@ __all__ = [
     "Agreement",
     "Contender",
     "Disagreement",
+    "Missing",
     "Outcome",
     "Target",
     "Work",
@@ -29,6 +30,10 @@ __all__ = [
 
 class Disagreement(Exception):
     """A contender's value or gradient is not that of the float64 reference."""
+
+
+class Missing(RuntimeError):
+    """What a contender needs is not installed, and it is left out."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ from selkern._benchmarks.ceilings import ceilings
 from selkern._benchmarks.gpu_table import gpu_table
 from selkern._benchmarks.report import markdown, print_results
 from selkern._benchmarks.work import COPY, IN_A_GRAPH, Disagreement, Outcome, Work, contender
-from selkern._benchmarks.works import CUDA_HEADLINES, CUDA_WORKS, vendor
+from selkern._benchmarks.works import CUDA_HEADLINES, CUDA_WORKS, attacks, vendor
+from selkern._benchmarks.works.attacks_cuda import AttackStep
 from selkern._benchmarks.works.linalg import Eigenvalues
 from selkern._benchmarks.works.spectrum import Eigenspectrum
 from selkern._benchmarks.works.streaming import streaming_works
 from torch import nn
+
+from selkern import reference
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:index_reduce"),
@@ -31,6 +34,7 @@ SMALL = {
     "class_means_200": {"samples": 96, "units": 16},
     "class_means_1000": {"samples": 96, "units": 16, "num_classes": 20},
     "class_means_70000": {"samples": 96, "units": 2},
+    "pgd_attack_resnet20": {"samples": 4, "step_count": 2},
 }
 STEP = {
     "samples": 16,
@@ -56,6 +60,8 @@ for name, work in CUDA_WORKS.items():
         SMALL[name] = {"shape": small_shape(work.shape)}
     elif issubclass(work, Eigenvalues):
         SMALL[name] = {"batch": 3, "size": 5}
+    elif issubclass(work, AttackStep):
+        SMALL[name] = {"batch": 3, "shape": (3, 8, 8)}
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +69,17 @@ def vendor_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch stand in for the solver that only a GPU has."""
     monkeypatch.setattr(vendor, "eigvalsh", torch.linalg.eigvalsh)
     monkeypatch.setattr(vendor, "eigh", torch.linalg.eigh)
+
+
+@pytest.fixture(autouse=True)
+def other_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reference stand in for foolbox, which may not be installed."""
+
+    def attack(model: nn.Module, step_count: int) -> reference.attacks.PGD:
+        sizes = attacks.EPS, attacks.ALPHA
+        return reference.attacks.PGD(model, *sizes, step_count, random_start=False)
+
+    monkeypatch.setattr(attacks, "foolbox_attack", attack)
 
 
 @pytest.fixture

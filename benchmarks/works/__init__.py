@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..work import Work
+from .attack_steps import L2Step, LinfStep, SmallLinfStep
+from .attacks import PGDAttack
 from .class_means import ClassMeans200, ClassMeans1000
 from .cuda import CUDA_HEADLINES, CUDA_WORKS
 from .frozen_basis import FrozenBasis1000, FrozenBasis2000
@@ -14,6 +16,7 @@ from .spectrum import eigenspectrum_works
 from .training import TrainingStep
 
 __all__ = [
+    "ATTACKS",
     "CUDA_HEADLINES",
     "CUDA_WORKS",
     "HEADLINES",
@@ -39,9 +42,10 @@ SPECTRUM: tuple[type[Work], ...] = (
     FrozenBasis2000,
 )
 TRAINING: tuple[type[Work], ...] = (TrainingStep, MLPStep)
+ATTACKS: tuple[type[Work], ...] = (LinfStep, L2Step, SmallLinfStep, PGDAttack)
 
 WORKS: dict[str, type[Work]] = {
-    work.name: work for work in (*POOLING, *SELECTIVITY, *SPECTRUM, *TRAINING)
+    work.name: work for work in (*POOLING, *SELECTIVITY, *SPECTRUM, *TRAINING, *ATTACKS)
 }
 
 HEADLINES = (
@@ -58,5 +62,7 @@ HEADLINES = (
     "eigh_256x128x128",
     "frozen_basis_1500x1000",
     "mlp_step",
+    "pgd_step_linf",
+    "pgd_attack_resnet20",
 )
 """Names of the works that the README shows."""

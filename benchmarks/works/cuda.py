@@ -9,7 +9,7 @@ import torch
 
 from ..compare import Comparison, Quartiles
 from ..work import IN_A_GRAPH, Outcome, Target, Work, contender
-from . import relu_stack, selectivity, spectrum_cuda
+from . import attacks_cuda, relu_stack, selectivity, spectrum_cuda
 from .class_means import ClassMeans, class_means_targets
 from .copying import WithCopy
 from .relu_stack import ReLUStack
@@ -103,10 +103,12 @@ class CudaClassMeans70000(_CudaClassMeans):
 
 _FIRST: tuple[type[Work], ...] = (
     *streaming_works(MAIN_SHAPES[:1]),
+    *attacks_cuda.LINF_STEPS,
     *spectrum_cuda.SPECTRA,
     *spectrum_cuda.SOLVERS,
     *spectrum_cuda.FROZEN_BASIS,
     ResNet18Step,
+    attacks_cuda.CudaPGDAttack,
     CudaReLUStack,
     CudaMeanSelectivity,
     CudaClassMeans200,
@@ -114,6 +116,7 @@ _FIRST: tuple[type[Work], ...] = (
     CudaClassMeans70000,
     *streaming_works(MAIN_SHAPES[1:2]),
     ResNet18StepContiguous,
+    *attacks_cuda.L2_STEPS,
     *spectrum_cuda.STEPS,
     *spectrum_cuda.MORE_SOLVERS,
 )
@@ -134,5 +137,6 @@ CUDA_HEADLINES = (
     "eigh_256x128x128",
     "frozen_basis_3500x2000",
     "mlp_step",
+    "pgd_step_linf_3x224x224_float32_contiguous",
 )
 """Names of the works that the README shows."""

@@ -16,7 +16,7 @@ from ..work import COPY, IN_A_GRAPH, Outcome, Target, contender
 from . import inputs
 from .copying import COLD, WithCopy, sets_beyond_cache
 
-__all__ = ["ReluWithMean", "ReluWithMeanBackward", "SpatialMean", "streaming_works"]
+__all__ = ["ReluWithMean", "ReluWithMeanBackward", "SpatialMean", "Streaming", "streaming_works"]
 
 FUSED = "selkern"
 PAGE = "eager page"
@@ -35,6 +35,8 @@ class Streaming(WithCopy):
     shape: ClassVar[tuple[int, ...]]
     batch: ClassVar[int] = 256
     channels_last: ClassVar[bool]
+    compiled_at: ClassVar[tuple[tuple[int, ...], torch.dtype]] = ((256, 56, 56), torch.bfloat16)
+    """Where torch.compile takes part: seconds of compiling for what is the same kernel in all."""
     rounds = 20
     quick_rounds = 10
     caches = COLD
@@ -248,17 +250,22 @@ class ReluWithMeanBackward(Streaming):
         return Outcome(gradients=[torch.where(y > 0, grad_y.double() + of_mean, 0)])
 
 
-# These come first, and torch.compile takes part in the first of them.
+# These come first.
 MAIN_SHAPES = ((256, 56, 56), (2048, 7, 7), (64, 112, 112), (512, 14, 14))
 DTYPES = (torch.bfloat16, torch.float32)
+OPERATIONS: tuple[type[Streaming], ...] = (ReluWithMean, SpatialMean, ReluWithMeanBackward)
 
 
-def streaming_works(shapes: tuple[tuple[int, ...], ...], batch: int = 256) -> list[type[Streaming]]:
+def streaming_works(
+    shapes: tuple[tuple[int, ...], ...],
+    batch: int = 256,
+    operations: tuple[type[Streaming], ...] = OPERATIONS,
+) -> list[type[Streaming]]:
     """A work for each operator, dtype, layout and shape."""
     return [
         _work(operation, shape, batch, dtype, channels_last)
         for shape in shapes
-        for operation in (ReluWithMean, SpatialMean, ReluWithMeanBackward)
+        for operation in operations
         for dtype in DTYPES
         for channels_last in (True, False)
     ]
@@ -274,8 +281,7 @@ def _work(
     type_name = str(dtype).removeprefix("torch.")
     layout = "channels_last" if channels_last else "contiguous"
     size = "x".join(map(str, shape))
-    # Seconds of compiling for what is the same kernel in all of them.
-    is_compiled = shape == MAIN_SHAPES[0] and dtype == torch.bfloat16
+    is_compiled = (shape, dtype) == operation.compiled_at
     members = {
         "name": f"{operation.operation}_{size}_{type_name}_{layout}",
         "title": f"{operation.operation} of [{batch}, {', '.join(map(str, shape))}], {type_name}, "

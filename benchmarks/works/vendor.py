@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..work import Missing
+
 __all__ = ["eigh", "eigvalsh"]
 
 
@@ -27,7 +29,7 @@ def _on_stream(name: str, a: Tensor) -> Any:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        raise RuntimeError("CuPy cannot be imported") from error
+        raise Missing("CuPy cannot be imported") from error
     stream = torch.cuda.current_stream(a.device).cuda_stream
     with cupy.cuda.Device(a.device.index), cupy.cuda.ExternalStream(stream):
         return getattr(cupy.linalg, name)(cupy.from_dlpack(a.detach()))
