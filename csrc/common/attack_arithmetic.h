@@ -33,43 +33,61 @@ SELKERN_HOST_DEVICE static inline V clamp(V values, V low, V high) {
   return raised > high ? high : raised;
 }
 
-// The linf step before its result is rounded to the tensors' type. NaN in x must not vanish.
-template <typename V>
-SELKERN_HOST_DEVICE static inline V linf_step(V adv, V gradient, V x, V eps, V alpha) {
-  const V stepped = clamp<V>(adv + signed_step(gradient, alpha), x - eps, x + eps);
-  return x == x ? stepped : x;
-}
-
-// Whether y is further than eps from x, however their difference rounds.
-template <typename V>
-SELKERN_HOST_DEVICE static inline auto is_outside(V y, V x, V eps) {
-  const ExactSum<V> difference = exact_sum<V>(y, -x);
-  const V distance = difference.value < 0 ? -difference.value : difference.value;
-  const V rest = difference.value < 0 ? -difference.rest : difference.rest;
-  return (distance > eps) | ((distance == eps) & (rest > 0));
-}
-
 template <typename V>
 SELKERN_HOST_DEVICE static inline V finite_or_zero(V values, V largest) {
   return (values <= largest) & (values >= -largest) ? values : V{};
 }
 
-// The l2 step before it is rounded. product(a, b) is a * b rounded, never a part of an FMA.
-template <typename V, typename Product>
-SELKERN_HOST_DEVICE static inline ExactSum<V> l2_step(V adv, V gradient, V x, V step, V scale,
-                                                      bool projects, Product product) {
-  const V move = product(gradient, step);
-  if (!projects) return exact_sum<V>(adv, move);
-  return exact_sum<V>(x, product(adv - x + move, scale));
-}
+// A step leads to a target, whose value is rounded to y, a number of the tensors' type; is_wrong(y)
+// says that y has to be the next such number in the direction of the image x.
 
-// Whether y, to which exact was rounded, is further from x than that.
 template <typename V>
-SELKERN_HOST_DEVICE static inline auto is_beyond(V y, V x, const ExactSum<V>& exact) {
-  const V rounded_off = exact.value - y;
-  const V rest = rounded_off == 0 ? exact.rest : rounded_off;
-  return ((rest < 0) & (y > x)) | ((rest > 0) & (y < x));
-}
+struct LinfStep {
+  using Target = V;
+
+  V eps;
+  V alpha;
+
+  // NaN in x must not vanish.
+  SELKERN_HOST_DEVICE inline Target target(V adv, V gradient, V x) const {
+    const V stepped = clamp<V>(adv + signed_step(gradient, alpha), x - eps, x + eps);
+    return x == x ? stepped : x;
+  }
+  SELKERN_HOST_DEVICE static inline V value(const Target& target) { return target; }
+
+  // Whether y is further than eps from x, however their difference rounds.
+  SELKERN_HOST_DEVICE inline auto is_wrong(V y, V x, const Target&) const {
+    const ExactSum<V> difference = exact_sum<V>(y, -x);
+    const V distance = difference.value < 0 ? -difference.value : difference.value;
+    const V rest = difference.value < 0 ? -difference.rest : difference.rest;
+    return (distance > eps) | ((distance == eps) & (rest > 0));
+  }
+};
+
+// Product::of(a, b) is a * b, rounded: never a part of an FMA.
+template <typename V, typename Product>
+struct L2Step {
+  using Target = ExactSum<V>;
+
+  V step;
+  V scale;
+  bool projects;
+  V largest;  // finite gradient
+
+  SELKERN_HOST_DEVICE inline Target target(V adv, V gradient, V x) const {
+    const V move = Product::of(finite_or_zero(gradient, largest), step);
+    if (!projects) return exact_sum<V>(adv, move);
+    return exact_sum<V>(x, Product::of(adv - x + move, scale));
+  }
+  SELKERN_HOST_DEVICE static inline V value(const Target& target) { return target.value; }
+
+  // Whether y is further from x than the target, exactly.
+  SELKERN_HOST_DEVICE inline auto is_wrong(V y, V x, const Target& target) const {
+    const V rounded_off = target.value - y;
+    const V rest = rounded_off == 0 ? target.rest : rounded_off;
+    return ((rest < 0) & (y > x)) | ((rest > 0) & (y < x));
+  }
+};
 
 // The bits of the float next to y in the direction of x, which differs from y. sign_bit: of such a
 // float; is_below: whether y is below x.

@@ -46,11 +46,11 @@ struct L2Factors {
   bool projects;
 };
 
+// rounding: of elements, to the precision that the step is taken in.
 template <typename R>
-SELKERN_HOST_DEVICE static inline L2Factors<R> l2_factors(const L2Sums<R>& sums, R eps, R alpha) {
+SELKERN_HOST_DEVICE static inline L2Factors<R> l2_factors(const L2Sums<R>& sums, R eps, R alpha,
+                                                          R rounding) {
   constexpr R smallest_norm = R(1e-12);
-  // Of the ball's radius: what the roundings of norms and elements may add up to.
-  constexpr R margin = 8 * std::numeric_limits<R>::epsilon();
   const R norm = std::sqrt(sums.gradient);
   L2Factors<R> factors{};
   R squares = sums.moved;
@@ -59,7 +59,8 @@ SELKERN_HOST_DEVICE static inline L2Factors<R> l2_factors(const L2Sums<R>& sums,
     squares += factors.step * (2 * sums.both + factors.step * sums.gradient);
   }
   const R distance = std::sqrt(squares < 0 ? R(0) : squares);
-  const R radius = eps * (1 - margin);
+  // Nearer by what the roundings of norms and elements may add up to.
+  const R radius = eps * (1 - 8 * rounding);
   // NaN counts as outside, and spreads over the sample.
   factors.projects = !(distance <= radius);
   factors.scale = factors.projects ? radius / distance : R(1);

@@ -3,6 +3,7 @@
 
 #include "common/attack_arithmetic.h"
 #include "cpu/elements.h"
+#include "cpu/lanes.h"
 #include "cpu/row_sums.h"
 
 namespace selkern::cpu::SELKERN_ISA {
@@ -16,18 +17,18 @@ struct PgdBlock {
   T* out;
   int64_t count;
 
-  PgdBlock(const PgdStepParams& params, int64_t begin, int64_t end)
-      : adv(static_cast<const T*>(params.adv) + begin),
-        grad(static_cast<const T*>(params.grad) + begin),
-        images(static_cast<const T*>(params.images) + begin),
-        out(static_cast<T*>(params.out) + begin),
-        count(end - begin) {}
-
   // Block `index` of `elements` elements from `first` on.
   static PgdBlock of(const PgdStepParams& params, int64_t first, int64_t elements, int64_t index) {
     const int64_t begin = index * PgdStepWork::block_elements;
-    const int64_t end = std::min(elements, begin + PgdStepWork::block_elements);
-    return {params, first + begin, first + end};
+    const PgdBlock all{static_cast<const T*>(params.adv) + first,
+                       static_cast<const T*>(params.grad) + first,
+                       static_cast<const T*>(params.images) + first,
+                       static_cast<T*>(params.out) + first, elements};
+    return all.part(begin, std::min(elements, begin + PgdStepWork::block_elements));
+  }
+
+  PgdBlock part(int64_t begin, int64_t end) const {
+    return {adv + begin, grad + begin, images + begin, out + begin, end - begin};
   }
 
   // Calls visit(i, elements from there on) for every step-th element.
@@ -67,21 +68,22 @@ struct Rounding : Elements<T, V> {
   }
 };
 
-template <typename T, bool past_caches>
-inline void linf_block(const PgdStepParams& params, const PgdBlock<T>& block) {
+template <typename T>
+using StepVector = FullVector<typename Arithmetic<T>::Scalar>;
+
+template <typename T, bool past_caches, typename Step>
+inline void step_block(const PgdStepParams& params, const Step& step, const PgdBlock<T>& block) {
   using E = Arithmetic<T>;
-  using V = FullVector<typename E::Scalar>;
+  using V = StepVector<T>;
   using Scalar = typename E::Scalar;
-  const V eps = V{} + Scalar(params.eps), alpha = V{} + Scalar(params.alpha);
   const V low = V{} + Scalar(params.low), high = V{} + Scalar(params.high);
   block.for_each(E::count, [&](int64_t i, int64_t rest) {
     const auto image = load_first<T, typename E::Stored>(block.images + i, rest);
     const V x = E::widened(image);
-    const V stepped =
-        linf_step<V>(E::load(block.adv + i, rest), E::load(block.grad + i, rest), x, eps, alpha);
-    const auto rounded = E::narrowed(stepped);
+    const auto target = step.target(E::load(block.adv + i, rest), E::load(block.grad + i, rest), x);
+    const auto rounded = E::narrowed(Step::value(target));
     const auto inside =
-        Rounding<T, V>::towards(rounded, image, is_outside<V>(E::widened(rounded), x, eps));
+        Rounding<T, V>::towards(rounded, image, step.is_wrong(E::widened(rounded), x, target));
     const V result = clamp<V>(E::widened(inside), low, high);
     if (past_caches && rest >= E::count) {
       store_past_caches(block.out + i, E::narrowed(result));
@@ -92,31 +94,71 @@ inline void linf_block(const PgdStepParams& params, const PgdBlock<T>& block) {
   if (past_caches) store_fence();
 }
 
+template <typename T, typename Step>
+inline void step_block(const PgdStepWork& work, const Step& step, const PgdBlock<T>& block) {
+  work.past_caches&& reinterpret_cast<uintptr_t>(block.out) % SELKERN_VECTOR_BYTES == 0
+      ? step_block<T, true>(work.params, step, block)
+      : step_block<T, false>(work.params, step, block);
+}
+
 template <typename T>
-inline Float64 finite_gradient(const T* grad, int64_t count) {
-  const Float64 largest = Float64{} + std::numeric_limits<double>::max();
-  return finite_or_zero<Float64>(widen<T>(load_first(grad, count)), largest);
+struct LinfStepOfBlocks {
+  static void run(const PgdStepWork& work, int64_t begin, int64_t end) {
+    using V = StepVector<T>;
+    using Scalar = typename Arithmetic<T>::Scalar;
+    const LinfStep<V> step{V{} + Scalar(work.params.eps), V{} + Scalar(work.params.alpha)};
+    const int64_t elements = work.params.samples * work.params.elements;
+    for (int64_t item = begin; item < end; ++item) {
+      step_block(work, step, PgdBlock<T>::of(work.params, 0, elements, item));
+    }
+  }
+};
+
+// --------------------------------------------------------------------------------------------- l2
+
+template <typename V>
+inline V largest_finite() {
+  return V{} + std::numeric_limits<std::decay_t<decltype(V{}[0])>>::max();
+}
+
+template <typename V>
+inline double sum_of(V values) {
+  double sum = 0;
+  for (size_t lane = 0; lane < sizeof(V) / sizeof(values[0]); ++lane) sum += values[lane];
+  return sum;
 }
 
 template <typename T>
 struct L2SumsOfBlocks {
-  static L2Sums<double> of(const PgdBlock<T>& block) {
-    Float64 gradient{}, moved{}, both{};
-    block.for_each(lanes, [&](int64_t i, int64_t rest) {
-      const Float64 grad = finite_gradient(block.grad + i, rest);
-      const Float64 distance =
-          widen<T>(load_first(block.adv + i, rest)) - widen<T>(load_first(block.images + i, rest));
-      gradient += grad * grad;
-      moved += distance * distance;
-      both += grad * distance;
+  using E = Arithmetic<T>;
+  using V = StepVector<T>;
+  using Scalar = typename E::Scalar;
+  // Of each lane, before their sum is added to a sum in float64.
+  static constexpr int64_t run_elements = run_terms * E::count;
+
+  static L2Sums<double> of_run(const PgdBlock<T>& run) {
+    const V largest = largest_finite<V>();
+    V gradient{}, moved{}, both{};
+    run.for_each(E::count, [&](int64_t i, int64_t rest) {
+      const V grad = finite_or_zero(E::load(run.grad + i, rest), largest);
+      const V distance = E::load(run.adv + i, rest) - E::load(run.images + i, rest);
+      gradient = multiply_add<Scalar>(grad, grad, gradient);
+      moved = multiply_add<Scalar>(distance, distance, moved);
+      both = multiply_add<Scalar>(grad, distance, both);
     });
     return {sum_of(gradient), sum_of(moved), sum_of(both)};
   }
 
-  static double sum_of(Float64 values) {
-    double sum = 0;
-    for (int64_t lane = 0; lane < lanes; ++lane) sum += values[lane];
-    return sum;
+  static L2Sums<double> of(const PgdBlock<T>& block) {
+    L2Sums<double> sums{};
+    for (int64_t begin = 0; begin < block.count; begin += run_elements) {
+      const L2Sums<double> run =
+          of_run(block.part(begin, std::min(block.count, begin + run_elements)));
+      sums.gradient += run.gradient;
+      sums.moved += run.moved;
+      sums.both += run.both;
+    }
+    return sums;
   }
 
   static void run(const PgdStepWork& work, int64_t begin, int64_t end) {
@@ -128,47 +170,42 @@ struct L2SumsOfBlocks {
   }
 };
 
-inline L2Factors<double> factors_of(const PgdStepWork& work, int64_t sample) {
-  const int64_t blocks = work.sample_blocks();
-  L2Sums<double> sums{}, lost{};
-  for (int64_t block = 0; block < blocks; ++block) {
-    const L2Sums<double>& term = work.sums[sample * blocks + block];
-    add_compensated(term.gradient, sums.gradient, lost.gradient);
-    add_compensated(term.moved, sums.moved, lost.moved);
-    add_compensated(term.both, sums.both, lost.both);
+struct RoundedProduct {
+  template <typename V>
+  static inline V of(V a, V b) {
+    return a * b;
   }
-  return l2_factors(sums, work.params.eps, work.params.alpha);
-}
+};
 
 template <typename T>
 struct L2StepOfBlocks {
-  static void of(const PgdStepParams& params, const L2Factors<double>& factors,
-                 const PgdBlock<T>& block) {
-    using E = Elements<T, Float64>;
-    const Float64 step = Float64{} + factors.step, scale = Float64{} + factors.scale;
-    const Float64 low = Float64{} + params.low, high = Float64{} + params.high;
-    const auto product = [](Float64 a, Float64 b) { return a * b; };
-    block.for_each(lanes, [&](int64_t i, int64_t rest) {
-      const auto image = load_first<T, typename E::Stored>(block.images + i, rest);
-      const Float64 x = E::widened(image);
-      const auto exact = selkern::l2_step<Float64>(E::load(block.adv + i, rest),
-                                                   finite_gradient(block.grad + i, rest), x, step,
-                                                   scale, factors.projects, product);
-      const auto rounded = E::narrowed(exact.value);
-      const auto inside =
-          Rounding<T, Float64>::towards(rounded, image, is_beyond(E::widened(rounded), x, exact));
-      E::store(block.out + i, clamp<Float64>(E::widened(inside), low, high), rest);
-    });
+  using V = StepVector<T>;
+  using Scalar = typename Arithmetic<T>::Scalar;
+
+  static L2Step<V, RoundedProduct> step_of(const PgdStepWork& work, int64_t sample) {
+    const int64_t blocks = work.sample_blocks();
+    L2Sums<double> sums{}, lost{};
+    for (int64_t block = 0; block < blocks; ++block) {
+      const L2Sums<double>& term = work.sums[sample * blocks + block];
+      add_compensated(term.gradient, sums.gradient, lost.gradient);
+      add_compensated(term.moved, sums.moved, lost.moved);
+      add_compensated(term.both, sums.both, lost.both);
+    }
+    constexpr double rounding = std::numeric_limits<Scalar>::epsilon();
+    const auto factors = l2_factors(sums, work.params.eps, work.params.alpha, rounding);
+    return {V{} + Scalar(factors.step), V{} + Scalar(factors.scale), factors.projects,
+            largest_finite<V>()};
   }
 
   static void run(const PgdStepWork& work, int64_t begin, int64_t end) {
     const int64_t elements = work.params.elements, blocks = work.sample_blocks();
-    int64_t sample = -1;
-    L2Factors<double> factors{};
-    for (int64_t item = begin; item < end; ++item) {
-      if (item / blocks != sample) factors = factors_of(work, sample = item / blocks);
-      of(work.params, factors,
-         PgdBlock<T>::of(work.params, sample * elements, elements, item % blocks));
+    for (int64_t item = begin; item < end;) {
+      const int64_t sample = item / blocks, end_of_sample = std::min(end, (sample + 1) * blocks);
+      const auto step = step_of(work, sample);
+      for (; item < end_of_sample; ++item) {
+        step_block(work, step,
+                   PgdBlock<T>::of(work.params, sample * elements, elements, item % blocks));
+      }
     }
   }
 };
@@ -180,19 +217,6 @@ inline void l2_sums(const PgdStepWork& work, int64_t begin, int64_t end) {
 inline void l2_step(const PgdStepWork& work, int64_t begin, int64_t end) {
   run_for<L2StepOfBlocks>(work.params.dtype, work, begin, end);
 }
-
-template <typename T>
-struct LinfStepOfBlocks {
-  static void run(const PgdStepWork& work, int64_t begin, int64_t end) {
-    const int64_t elements = work.params.samples * work.params.elements;
-    for (int64_t item = begin; item < end; ++item) {
-      const auto block = PgdBlock<T>::of(work.params, 0, elements, item);
-      work.past_caches&& reinterpret_cast<uintptr_t>(block.out) % SELKERN_VECTOR_BYTES == 0
-          ? linf_block<T, true>(work.params, block)
-          : linf_block<T, false>(work.params, block);
-    }
-  }
-};
 
 inline void pgd_step(const PgdStepWork& work, int64_t begin, int64_t end) {
   if (work.params.norm == Norm::linf) {

@@ -103,22 +103,22 @@ __device__ __forceinline__ T towards(T y, T x, bool wrong) {
   return y;
 }
 
-template <typename T>
-__device__ __forceinline__ T within_bounds(T value, const StepTask<Result<T>>& task) {
-  return narrow<T>(clamp<Result<T>>(widen(value), task.low, task.high));
+template <typename T, int width, typename Step>
+__device__ __forceinline__ void take_step(const StepTask<Result<T>>& task, int64_t begin,
+                                          int64_t end, const Step& step) {
+  using R = Result<T>;
+  for_each_packs<T, width>(task.params, begin, end, [&](int64_t i, const auto& packs) {
+    packs.store_to(task.params, i, [&](T adv, T grad, T image) {
+      const R x = widen(image);
+      const auto target = step.target(widen(adv), widen(grad), x);
+      const T rounded = narrow<T>(Step::value(target));
+      const T inside = towards(rounded, image, step.is_wrong(widen(rounded), x, target));
+      return narrow<T>(clamp<R>(widen(inside), task.low, task.high));
+    });
+  });
 }
 
 // ------------------------------------------------------------------------------------------- linf
-
-template <typename T>
-__device__ __forceinline__ T linf_result(T adv, T grad, T image, const StepTask<Result<T>>& task) {
-  using R = Result<T>;
-  const R x = widen(image);
-  const R stepped = linf_step<R>(widen(adv), widen(grad), x, task.eps, task.alpha);
-  const T rounded = narrow<T>(stepped);
-  const T inside = towards(rounded, image, is_outside<R>(widen(rounded), x, task.eps));
-  return within_bounds(inside, task);
-}
 
 template <typename T, int width>
 __global__ __launch_bounds__(block_threads) void linf_step_kernel(
@@ -126,10 +126,7 @@ __global__ __launch_bounds__(block_threads) void linf_step_kernel(
   const PgdStepParams& params = task.params;
   const int64_t begin = blockIdx.x * tile_elements<width>;
   const int64_t end = min(begin + tile_elements<width>, params.samples * params.elements);
-  for_each_packs<T, width>(params, begin, end, [&](int64_t i, const auto& packs) {
-    packs.store_to(params, i,
-                   [&](T adv, T grad, T image) { return linf_result(adv, grad, image, task); });
-  });
+  take_step<T, width>(task, begin, end, LinfStep<Result<T>>{task.eps, task.alpha});
 }
 
 // --------------------------------------------------------------------------------------------- l2
@@ -217,7 +214,8 @@ __device__ __forceinline__ L2Factors<R> factors_of(const StepTask<R>& task, int6
     }
     sums.add_all_lanes();
     if (threadIdx.x == 0) {
-      *factors = l2_factors<R>(sums.value(), task.eps, task.alpha);
+      *factors =
+          l2_factors<R>(sums.value(), task.eps, task.alpha, std::numeric_limits<R>::epsilon());
     }
   }
   __syncthreads();
@@ -225,21 +223,9 @@ __device__ __forceinline__ L2Factors<R> factors_of(const StepTask<R>& task, int6
 }
 
 struct RoundedProduct {
-  __device__ __forceinline__ float operator()(float a, float b) const { return __fmul_rn(a, b); }
-  __device__ __forceinline__ double operator()(double a, double b) const { return __dmul_rn(a, b); }
+  __device__ __forceinline__ static float of(float a, float b) { return __fmul_rn(a, b); }
+  __device__ __forceinline__ static double of(double a, double b) { return __dmul_rn(a, b); }
 };
-
-template <typename T>
-__device__ __forceinline__ T l2_result(T adv, T grad, T image, const L2Factors<Result<T>>& factors,
-                                       const StepTask<Result<T>>& task) {
-  using R = Result<T>;
-  const R x = widen(image);
-  const auto exact = l2_step<R>(widen(adv), finite_gradient(grad), x, factors.step, factors.scale,
-                                factors.projects, RoundedProduct{});
-  const T rounded = narrow<T>(exact.value);
-  const T inside = towards(rounded, image, is_beyond<R>(widen(rounded), x, exact));
-  return within_bounds(inside, task);
-}
 
 // A block takes a tile of a sample.
 template <typename T, int width>
@@ -252,11 +238,9 @@ __global__ __launch_bounds__(block_threads) void l2_step_kernel(
   const L2Factors<R> factors = factors_of(task, sample);
   const int64_t start = sample * params.elements, begin = start + tile * tile_elements<width>;
   const int64_t end = min(begin + tile_elements<width>, start + params.elements);
-  for_each_packs<T, width>(params, begin, end, [&](int64_t i, const auto& packs) {
-    packs.store_to(params, i, [&](T adv, T grad, T image) {
-      return l2_result(adv, grad, image, factors, task);
-    });
-  });
+  take_step<T, width>(task, begin, end,
+                      L2Step<R, RoundedProduct>{factors.step, factors.scale, factors.projects,
+                                                std::numeric_limits<R>::max()});
 }
 
 // ---------------------------------------------------------------------------------------- launches
