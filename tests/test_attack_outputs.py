@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import LAYOUTS, MAPS, case_name
+from cases import LAYOUTS, case_name
 from test_attack_steps import NORMS, RAW, STEPS, batch, images_like
 from torch import Tensor
 from torch.library import opcheck
@@ -14,6 +14,12 @@ from torch.library import opcheck
 from selkern.attacks import pgd_step
 
 MIXED = ["contiguous", "units_last", "samples_last", "every_second_position"]
+RAW_CASES = [
+    *(((4, 3, 7, 7), layout) for layout in [*MIXED, "without_first_unit"]),
+    ((0, 3, 4, 4), "contiguous"),
+    ((2, 1, 5, 9), "units_last"),
+    ((3, 18, 1), "contiguous"),
+]
 WRITABLE = [layout for layout in LAYOUTS if "expanded" not in layout]
 
 
@@ -189,9 +195,7 @@ class TestTransformed:
         torch.func.vmap(in_place(norm))(*tensors)
         assert torch.equal(tensors[0], expected)
 
-    @pytest.mark.parametrize(
-        "case", [case for case in MAPS if "expanded" not in case[1]], ids=case_name
-    )
+    @pytest.mark.parametrize("case", RAW_CASES, ids=case_name)
     def test_raw_operators_are_as_torch_wants_them(self, case: tuple, norm: str) -> None:
         tensors = images_like(case[0], torch.float32, case[1])
         opcheck(torch.ops.selkern.pgd_step.default, (*tensors, *RAW[norm]))

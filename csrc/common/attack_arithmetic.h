@@ -2,9 +2,17 @@
 // what comparisons of V give. To be included where code for vectors may be compiled.
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "common/host_device.h"
 
 namespace selkern {
+
+// An unsigned integer of so many bytes.
+template <int bytes>
+using Word =
+    std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>;
 
 // value + rest is the sum, exactly.
 template <typename V>

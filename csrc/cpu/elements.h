@@ -10,10 +10,6 @@ struct VectorWith {
   typedef Element type __attribute__((vector_size(count * sizeof(Element))));
 };
 
-template <int64_t bytes>
-using Word =
-    std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>;
-
 template <typename T, typename V>
 struct Elements {
   using Scalar = std::decay_t<decltype(V{}[0])>;

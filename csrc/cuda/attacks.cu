@@ -85,10 +85,6 @@ __device__ __forceinline__ void for_each_packs(const PgdStepParams& params, int6
 
 // --------------------------------------------------------------------------------------- rounding
 
-template <int bytes>
-using Word =
-    std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>;
-
 // y, where wrong the number of T next to it in the direction of x.
 template <typename T>
 __device__ __forceinline__ T towards(T y, T x, bool wrong) {
