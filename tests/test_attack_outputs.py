@@ -196,7 +196,7 @@ class TestTransformed:
         assert torch.equal(tensors[0], expected)
 
     @pytest.mark.parametrize("case", RAW_CASES, ids=case_name)
-    def test_raw_operators_are_as_torch_wants_them(self, case: tuple, norm: str) -> None:
+    def test_opcheck_accepts_the_raw_operators(self, case: tuple, norm: str) -> None:
         tensors = images_like(case[0], torch.float32, case[1])
         opcheck(torch.ops.selkern.pgd_step.default, (*tensors, *RAW[norm]))
         out = torch.empty_like(tensors[0])

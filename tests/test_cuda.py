@@ -5,8 +5,7 @@ Values over dtypes and layouts are compared with float64 in test_kernels.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ from cases import (
     normal,
     uniform,
 )
-from gpu import CUDA, NEEDS_GPU
+from gpu import CUDA, NEEDS_GPU, no_synchronisation
 from torch import Tensor
 
 import selkern
@@ -58,16 +57,6 @@ class Step:
 
 
 # -------------------------------------------------------------------------- host and streams
-
-
-@contextmanager
-def no_synchronisation() -> Iterator[None]:
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_debug_mode_sees_a_synchronisation() -> None:

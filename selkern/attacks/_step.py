@@ -35,8 +35,8 @@ def pgd_step(
 
     and then :math:`\min(\max(a', low), high)` (Madry et al., arXiv 1706.06083). Norms are those of
     each sample. One pass over the data, with :math:`\ell_2` two. Where the images lie within the
-    bounds, the result lies within bounds and ball exactly: what rounding would put outside is one
-    unit in the last place nearer to the image.
+    bounds, the result lies within bounds and ball exactly: what rounding would put outside, with
+    :math:`\ell_2` further from the image than it should be, is the next number in its direction.
 
     NaN in the gradient counts as zero; what is infinite counts by its sign, but as zero with
     :math:`\ell_2`, as does a gradient whose norm is not finite. NaN in ``adv`` or ``images`` stays.
