@@ -106,7 +106,7 @@ def test_more_elements_than_32_bits_count(norm: str) -> None:
     gradient = torch.zeros_like(images)
     gradient[1, -1] = -1.0
     stepped = pgd_step(images, gradient, images, eps=0.25, alpha=0.25, norm=norm)
-    assert stepped[1, -1] == 0.25
+    assert 0.25 <= stepped[1, -1] <= 0.25 + 2.0**-11
     assert (stepped != images).sum() == 1
 
 
