@@ -47,6 +47,21 @@ inline Tensor laid_out_as(const Maps& like, const Tensor& x) {
   return copy;
 }
 
+// Whether two elements of x may share memory.
+inline bool overlaps_itself(const Tensor& x) {
+  std::vector<std::pair<int64_t, int64_t>> axes;  // strides and sizes
+  for (int64_t axis = 0; axis < x.dim(); ++axis) {
+    if (x.size(axis) > 1) axes.emplace_back(x.stride(axis), x.size(axis));
+  }
+  std::sort(axes.begin(), axes.end());
+  int64_t extent = 1;  // of the axes before
+  for (const auto& [stride, size] : axes) {
+    if (stride < extent) return true;
+    extent += stride * (size - 1);
+  }
+  return false;
+}
+
 // Memory that is written may be read for the same element alone.
 inline void check_overlap(const Tensor& out, const Tensor& x, const char* name) {
   const auto begin_of = [](const Tensor& t) {
@@ -76,7 +91,9 @@ void pgd_step_into(const Tensor& out, const Maps& adv, const Tensor& grad, const
   params.norm = settings.norm;
   const bool is_linf = settings.norm == Norm::linf;
   params.eps = is_linf ? rounded_down(settings.eps, computed) : settings.eps;
-  params.alpha = settings.alpha;
+  // A longer l2 step leads to the same place, but its square to infinity.
+  const double longest = computed == DType::float64 ? 1e150 : 1e18;
+  params.alpha = is_linf ? settings.alpha : std::clamp(settings.alpha, -longest, longest);
   params.low = rounded_up(settings.low, dtype);
   params.high = rounded_down(settings.high, dtype);
   Device::pgd_step(params, out);
@@ -109,9 +126,7 @@ void pgd_step_out(const Tensor& out, const Tensor& adv, const Tensor& grad, cons
   check_like_adv(images, adv, "images");
   check_like_adv(out, adv, "out");
   const auto settings = pgd_step_settings(norm, eps, alpha, low, high);
-  for (int64_t axis = 0; axis < out.dim(); ++axis) {
-    check(out.size(axis) < 2 || out.stride(axis) != 0, "out must not be expanded");
-  }
+  check(out.numel() == 0 || !overlaps_itself(out), "out must not be expanded or overlap itself");
   const auto layout = strided_layout(out);
   if (!layout || !is_dense(*layout)) {
     Tensor target = out;

@@ -69,7 +69,7 @@ def real(name: str, value: Any) -> float:
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return ``value``, one of the names in ``allowed``."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     return value
 

@@ -14,8 +14,9 @@ def evaluating(model: Any) -> Iterator[None]:
     """Put every module of ``model``, if it is one, in eval mode for a while."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     was_training = [module.training for module in modules]
-    if modules:
-        model.eval()
+    # Not by eval() and train(): a module may have its own, which does more than to set a mode.
+    for module in modules:
+        module.training = False
     try:
         yield
     finally:

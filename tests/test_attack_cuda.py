@@ -6,7 +6,7 @@ import pytest
 import torch
 from gpu import CUDA, NEEDS_GPU, no_synchronisation
 from networks import NUM_CLASSES, Network
-from test_attack_steps import NORMS, STEPS, batch
+from step_cases import NORMS, STEPS, batch
 from torch import Tensor
 
 from selkern.attacks import FGSM, PGD, pgd_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from attack_cases import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from selkern.attacks import FGSM, PGD
+from selkern.attacks import FGSM, PGD, _checks
 from selkern.reference import attacks as reference
 
 
@@ -278,3 +279,65 @@ def test_images_that_fool_the_model_are_returned_as_they_are() -> None:
     assert counting.calls == 1
     assert torch.equal(adv, x)
     assert adv.data_ptr() != x.data_ptr()
+
+
+# -------------------------------------------------------------------- what cannot be looked at
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attacks look at no value, as on CUDA."""
+    monkeypatch.setattr("selkern.attacks._checks.may_look_at", lambda x: False)
+
+
+@NORMS
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_a_sample_without_a_class_makes_no_step(norm: str, early_stop: bool, unseen: None) -> None:
+    model, x, labels = smooth_model(), images(), classes()
+    attack = PGD(model, **steps_of(norm), random_start=False, early_stop=early_stop)
+    expected = attack(x, labels)
+    for label in (-100, NUM_CLASSES, -1, 2**40):
+        labels[3], expected[3] = label, x[3]
+        torch.testing.assert_close(attack(x, labels), expected, atol=1e-12, rtol=0)
+
+
+def test_the_label_minus_100_is_none_where_labels_are_seen() -> None:
+    model, x, labels = smooth_model(), images(), classes()
+    labels[3] = -100
+    adv = FGSM(model, 0.1)(x, labels)
+    assert torch.equal(adv[3], x[3])
+    assert not torch.equal(adv[2], x[2])
+
+
+def test_an_early_stop_that_is_not_seen_moves_nothing_either(unseen: None) -> None:
+    calls = []
+
+    def model(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return smooth(x)
+
+    smooth, x = smooth_model(), images()
+    wrong = (smooth(x).argmax(1) + 1) % NUM_CLASSES
+    adv = PGD(model, **STEPS, random_start=False, early_stop=True)(x, wrong)
+    assert torch.equal(adv, x)
+    assert len(calls) == STEPS["steps"]
+
+
+def test_values_on_cuda_are_looked_at_only_where_waiting_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_cuda, on_cpu = SimpleNamespace(is_cuda=True), SimpleNamespace(is_cuda=False)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.delenv("SELKERN_CHECK", raising=False)
+    assert _checks.may_look_at(on_cpu)
+    assert not _checks.may_look_at(on_cuda)
+    monkeypatch.setenv("SELKERN_CHECK", "1")
+    assert _checks.may_look_at(on_cuda)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert not _checks.may_look_at(on_cuda)
+
+
+def test_an_attack_shows_its_settings() -> None:
+    shown = repr(PGD(smooth_model(), eps=0.1, alpha=0.02, steps=3, norm="l2"))
+    assert shown.startswith("PGD(eps=0.1, alpha=0.02, steps=3, random_start=True, norm='l2'")
+    assert repr(FGSM(smooth_model(), eps=0.1)).startswith("FGSM(eps=0.1")

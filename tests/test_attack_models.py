@@ -13,6 +13,8 @@ import pytest
 import spectral_networks
 import torch
 from attack_cases import (
+    NUM_CLASSES,
+    PIXELS,
     Counting,
     assert_untouched,
     classes,
@@ -99,7 +101,7 @@ def test_a_loss_that_raises_leaves_the_model_as_it_was(attack: Callable[..., PGD
 @of_attacks
 def test_a_refused_call_leaves_the_model_as_it_was(attack: Callable[..., PGD]) -> None:
     model = stateful_model()
-    with assert_untouched(model), pytest.raises(ValueError, match="labels must be in"):
+    with assert_untouched(model), pytest.raises(ValueError, match="labels must be -100 or in"):
         attack(model)(images(), torch.full((8,), 99))
     with assert_untouched(model), pytest.raises(ValueError, match="images must be within bounds"):
         attack(model)(images() + 1, classes())
@@ -359,3 +361,19 @@ def test_a_forward_in_training_mode_would_not_leave_the_model_as_it_was() -> Non
     model(images())
     changed = [name for name, x in model.state_dict().items() if not torch.equal(x, before[name])]
     assert changed == ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked"]
+
+
+class Merging(nn.Linear):
+    """A layer that keeps another weight in eval mode, as low-rank adapters do."""
+
+    def train(self, mode: bool = True) -> Merging:
+        if mode != self.training:
+            with torch.no_grad():
+                self.weight *= 0.5 if mode else 2.0
+        return super().train(mode)
+
+
+def test_modules_with_a_train_of_their_own_stay_as_they_were() -> None:
+    model = nn.Sequential(nn.Flatten(), Merging(PIXELS, NUM_CLASSES))
+    with assert_untouched(model):
+        PGD(model)(images(dtype=torch.float32), classes())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from cases import LAYOUTS, case_name
-from test_attack_steps import NORMS, RAW, STEPS, batch, images_like
+from step_cases import NORMS, RAW, STEPS, batch, images_like
 from torch import Tensor
 from torch.library import opcheck
 
@@ -93,10 +93,11 @@ class TestMemory:
             with pytest.raises(ValueError, match=f"out must share all of its memory with {name}"):
                 pgd_step(*tensors, **STEPS[norm], out=out)
 
-    def test_out_that_is_expanded_is_refused(self, norm: str) -> None:
+    @pytest.mark.parametrize("strides", [(0, 1), (1, 1), (4, 0), (2, 1)])
+    def test_out_that_overlaps_itself_is_refused(self, strides: tuple[int, int], norm: str) -> None:
         x = torch.rand(3, 4)
-        with pytest.raises(ValueError, match="out must not be expanded"):
-            pgd_step(x, x, x, **STEPS[norm], out=torch.rand(1, 4).expand(3, 4))
+        with pytest.raises(ValueError, match="out must not be expanded or overlap itself"):
+            pgd_step(x, x, x, **STEPS[norm], out=torch.rand(20).as_strided((3, 4), strides))
 
     def test_autograd_learns_that_out_has_changed(self, norm: str) -> None:
         x = torch.rand(3, 4)

@@ -160,7 +160,7 @@ def test_l2_steps_never_lower_a_convex_loss(
 
 
 @settings(settings.get_profile("selkern"), max_examples=60)
-@given(linear_problems(2), lengths, lengths, st.integers(1, 6))
+@given(linear_problems(5), lengths, lengths, st.integers(1, 6))
 def test_an_l2_attack_within_bounds_ends_no_lower_than_it_began(
     problem: tuple[Any, Tensor, Tensor], eps: float, alpha: float, steps: int
 ) -> None:

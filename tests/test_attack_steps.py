@@ -8,18 +8,15 @@ from fractions import Fraction
 
 import pytest
 import torch
-from cases import DTYPES, LAYOUTS, MAPS, ROWS, case_name, normal
+from cases import DTYPES, MAPS, ROWS, case_name, normal
+from step_cases import NORMS, STEPS, batch, images_like
 from torch import Tensor
 
 from selkern import reference
 from selkern.attacks import pgd_step
 
 INPUTS = ROWS + MAPS
-NORMS = ["linf", "l2"]
-STEPS = {
-    "linf": {"eps": 8 / 255, "alpha": 2 / 255, "norm": "linf"},
-    "l2": {"eps": 0.25, "alpha": 0.1, "norm": "l2"},
-}
+
 # Half of what a result is rounded by, for values below one, and what is computed in.
 TOLERANCE = {
     torch.float16: 2.0**-11,
@@ -27,26 +24,6 @@ TOLERANCE = {
     torch.float32: 2e-6,
     torch.float64: 1e-12,
 }
-RAW = {"linf": (0, 0.03, 0.01, 0.0, 1.0), "l2": (1, 0.25, 0.1, 0.0, 1.0)}
-
-
-def images_like(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> tuple[Tensor, ...]:
-    """Where an attack is, the gradient there, and its images, all within the bounds."""
-    images = normal(shape, torch.float64).mul(0.3).add(0.5).clamp(0, 1)
-    moved = images + 0.03 * normal((*shape, 1), torch.float64)[..., 0]
-    adv, images = (LAYOUTS[layout](x.to(dtype)) for x in (moved.clamp(0, 1), images))
-    return adv, normal(shape, dtype, layout), images
-
-
-def batch(seed: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, ...]:
-    """Where a far attack is, the gradient there, and images, some of them at the bounds."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (4, 3, 9, 7)
-    images = (torch.rand(shape, dtype=torch.float64, generator=generator) * 1.2 - 0.1).clamp(0, 1)
-    noise = torch.randn(shape, dtype=torch.float64, generator=generator)
-    gradient = torch.randn(shape, dtype=torch.float64, generator=generator)
-    adv = (images + 0.05 * noise).clamp(0, 1)
-    return (adv * scale).to(dtype), gradient.to(dtype), (images * scale).to(dtype)
 
 
 class TestValues:
@@ -232,6 +209,18 @@ class TestWhatIsNotFinite:
         adv, gradient, images = (x.to(anywhere, torch.float64) for x in batch(3, dtype))
         stepped = pgd_step(adv, gradient * 1e300, images, **STEPS["l2"])
         assert torch.equal(stepped, pgd_step(adv, 0 * gradient, images, **STEPS["l2"]))
+
+    @pytest.mark.parametrize("alpha", [1e17, -1e39, 1e300])
+    def test_a_step_of_any_length_ends_at_the_edge(
+        self, alpha: float, anywhere: torch.device
+    ) -> None:
+        gradient = torch.tensor([[3.0, 0.0, 4.0, 0.0]], device=anywhere)
+        images = torch.full((1, 4), 0.5, device=anywhere)
+        sign = 1 if alpha > 0 else -1
+        for norm, moved in [("linf", (0.25, 0.0, 0.25, 0.0)), ("l2", (0.15, 0.0, 0.2, 0.0))]:
+            stepped = pgd_step(images, gradient, images, eps=0.25, alpha=alpha, norm=norm)
+            expected = 0.5 + sign * torch.tensor([moved], dtype=torch.float64)
+            assert_near(stepped.cpu(), expected)
 
     @pytest.mark.parametrize("which", [0, 2], ids=["adv", "images"])
     def test_nan_in_an_image_stays_in_its_pixel_or_sample(

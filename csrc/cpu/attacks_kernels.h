@@ -96,9 +96,9 @@ inline void step_block(const PgdStepParams& params, const Step& step, const PgdB
 
 template <typename T, typename Step>
 inline void step_block(const PgdStepWork& work, const Step& step, const PgdBlock<T>& block) {
-  work.past_caches&& reinterpret_cast<uintptr_t>(block.out) % SELKERN_VECTOR_BYTES == 0
-      ? step_block<T, true>(work.params, step, block)
-      : step_block<T, false>(work.params, step, block);
+  const bool is_aligned = reinterpret_cast<uintptr_t>(block.out) % SELKERN_VECTOR_BYTES == 0;
+  if (work.past_caches && is_aligned) return step_block<T, true>(work.params, step, block);
+  step_block<T, false>(work.params, step, block);
 }
 
 template <typename T>

@@ -9,7 +9,7 @@ struct PgdStepWork {
 
   PgdStepParams params;
   L2Sums<double>* sums;  // l2: [samples, blocks of a sample]
-  bool past_caches;      // linf: where the result is written
+  bool past_caches;      // whether the result is written to memory directly
 
   // Of elements that are worked on together.
   static int64_t blocks_of(int64_t elements) {

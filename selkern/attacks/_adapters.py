@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from selkern import _checks
 from selkern._modes import evaluating, without_inference
+from selkern._regularizer import check_model
+from selkern.attacks import _checks as checks
 
 Attack = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,15 +40,34 @@ def from_foolbox(
     Returns
     -------
     callable
-        ``attack(images, labels)``, which returns adversarial images within ``eps``.
+        ``attack(images, labels)``, which returns adversarial images within ``eps``: of images
+        ``[N, C, ...]`` within ``bounds`` and their classes ``[N]``, or one of foolbox's criteria.
+
+    Raises
+    ------
+    ImportError
+        If foolbox is not installed.
+    TypeError, ValueError
+        If an argument is of the wrong kind or has a wrong value, also when ``attack`` is called.
+
+    Examples
+    --------
+    >>> import foolbox  # doctest: +SKIP
+    >>> attack = from_foolbox(foolbox.attacks.L2PGD(), model, eps=0.5)  # doctest: +SKIP
+    >>> adv = attack(images, labels)  # doctest: +SKIP
     """
     from foolbox.models.pytorch import PyTorchModel
 
-    def attack_images(images: Tensor, labels: Tensor) -> Tensor:
+    checks.function("attack", attack)
+    check_model(model)
+    eps, bounds = checks.radius(eps), checks.bounds(bounds)
+
+    def attack_images(images: Tensor, labels: Any) -> Tensor:
+        checks.images(images, bounds)
         with _untouched(model):
             wrapped = PyTorchModel(model, bounds=bounds, device=images.device)
-            if isinstance(labels, Tensor):  # not one of foolbox's criteria
-                labels = without_inference(labels)
+            if isinstance(labels, Tensor):
+                labels = _classes_of(images, labels)
             _, adv, _ = attack(wrapped, without_inference(images), labels, epsilons=eps)
         return adv.detach()
 
@@ -67,17 +89,42 @@ def from_secml(attack: Any, model: nn.Module) -> Attack:
     Returns
     -------
     callable
-        ``attack(images, labels)``, which returns adversarial images.
+        ``attack(images, labels)``, which returns adversarial images of images ``[N, C, ...]`` and
+        their classes ``[N]``.
+
+    Raises
+    ------
+    ImportError
+        If secml-torch is not installed.
+    TypeError, ValueError
+        If an argument is of the wrong kind or has a wrong value, also when ``attack`` is called.
+
+    Examples
+    --------
+    >>> from secmlt.adv.evasion.pgd import PGD  # doctest: +SKIP
+    >>> native = PGD("linf", 0.1, 10, 0.03, backend="native")  # doctest: +SKIP
+    >>> adv = from_secml(native, model)(images, labels)  # doctest: +SKIP
     """
     from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
 
+    checks.function("attack", attack)
+    check_model(model)
+
     def attack_images(images: Tensor, labels: Tensor) -> Tensor:
-        batch = DataLoader(TensorDataset(images, labels), batch_size=len(images))
+        _checks.activation("images", images)
+        samples = TensorDataset(images, _classes_of(images, labels))
+        batch = DataLoader(samples, batch_size=max(1, len(images)))
         with _untouched(model):
             ((adv, _),) = attack(BasePyTorchClassifier(model), batch)
         return adv.detach().to(images.device)
 
     return attack_images
+
+
+def _classes_of(images: Tensor, labels: Any) -> Tensor:
+    """Return labels as other libraries want them."""
+    checks.labels(labels, images, classes=True)
+    return without_inference(labels).long()
 
 
 @contextmanager

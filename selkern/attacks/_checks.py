@@ -13,6 +13,7 @@ from torch import Tensor
 from selkern import _checks
 
 NORMS = ("linf", "l2")
+IGNORED = -100
 
 
 def norm(value: Any) -> str:
@@ -37,6 +38,8 @@ def bounds(value: Any) -> tuple[float, float]:
     """Return the lowest and the highest value of an image."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise TypeError(f"bounds must be a pair of real numbers, got {value!r}")
+    if any(isinstance(bound, (list, tuple, Tensor)) for bound in value):
+        raise TypeError(f"bounds must be a pair of real numbers for all channels, got {value!r}")
     low, high = (_checks.real("bounds", bound) for bound in value)
     if not low < high:
         raise ValueError(f"bounds must be the lower and then the higher one, got {value}")
@@ -61,7 +64,7 @@ def images(value: Any, bounds: tuple[float, float]) -> None:
     Looking at the values on CUDA means waiting, and is left to SELKERN_CHECK=1.
     """
     _checks.activation("images", value)
-    if value.numel() == 0 or not _may_look_at(value):
+    if value.numel() == 0 or not may_look_at(value):
         return
     low, high = bounds
     lowest, highest = (float(extreme) for extreme in torch.aminmax(value.detach()))
@@ -75,7 +78,8 @@ def images(value: Any, bounds: tuple[float, float]) -> None:
         )
 
 
-def _may_look_at(x: Tensor) -> bool:
+def may_look_at(x: Tensor) -> bool:
+    """Tell whether values may be looked at: on CUDA only if waiting is asked for."""
     if not x.is_cuda:
         return True
     return os.environ.get("SELKERN_CHECK") == "1" and not torch.cuda.is_current_stream_capturing()
@@ -131,22 +135,26 @@ def labels(value: Any, images: Tensor, *, classes: bool) -> None:
     _checks.same_device("labels", value, images.device, "the images")
 
 
-def logits(value: Any, labels: Tensor) -> None:
-    """Refuse anything but logits ``[N, K]``; on the CPU, labels that none of them belongs to."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"model must return logits, a torch.Tensor, got {type(value).__name__}")
-    if value.dim() != 2 or value.shape[0] != labels.shape[0]:
-        raise ValueError(
-            f"model must return logits [{labels.shape[0]}, K], got shape {list(value.shape)}"
-        )
-    if not _may_look_at(labels):
-        return
-    wrong = (labels < 0) | (labels >= value.shape[1])
-    if bool(wrong.any()):
+def classes(labels: Tensor, logits: Any) -> Tensor:
+    """Return labels of logits ``[N, K]`` for a loss: int64, and -100 where they are no class.
+
+    That is refused where it is seen.
+    """
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"model must return logits, a torch.Tensor, got {type(logits).__name__}")
+    samples = labels.shape[0]
+    if logits.dim() != 2 or logits.shape[0] != samples:
+        raise ValueError(f"model must return logits [{samples}, K], got shape {list(logits.shape)}")
+    is_class = (labels >= 0) & (labels < logits.shape[1])
+    targets = labels.long().where(is_class, IGNORED)
+    wrong = targets != labels
+    if may_look_at(labels) and bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise ValueError(
-            f"labels must be in [0, {value.shape[1]}), got {int(labels[row])} in row {row}"
+            f"labels must be {IGNORED} or in [0, {logits.shape[1]}),"
+            f" got {int(labels[row])} in row {row}"
         )
+    return targets
 
 
 def loss(value: Any) -> None:

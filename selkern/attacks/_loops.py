@@ -47,20 +47,22 @@ class PGD:
         Descend: the labels are those that the model shall give.
     early_stop : bool, default False
         Leave a sample where it is once it fools the model: where the class of the largest logit is
-        not the label, or is the target.
+        not the label, or is the target. The other samples go on, in the same batch; on the CPU the
+        attack ends once all have stopped.
     loss : callable, optional
         ``loss(logits, labels)``, a scalar to increase; cross entropy summed over the samples if not
         given. It may add the term of a regularizer that is attached to the model, which then reads
         the activations of the attack's own forward.
     generator : torch.Generator, optional
-        Of the random starts.
+        Of the random starts, on the device of the images.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or has a wrong value; when called, if ``images`` are no
-        floating tensor with 2 to 5 axes or, on the CPU, not within ``bounds``, and if logits,
-        labels or loss do not fit.
+        floating tensor with 2 to 5 axes, if ``images`` are not within ``bounds`` or ``labels`` not
+        classes (on CUDA, where looking would mean waiting, only with ``SELKERN_CHECK=1`` in the
+        environment), and if logits, labels or loss do not fit.
 
     Examples
     --------
@@ -107,8 +109,9 @@ class PGD:
         images : Tensor
             ``[N, C, ...]`` within ``bounds``.
         labels : Tensor
-            Classes ``[N]`` of the images, or those to aim at; a ``loss`` of your own may take
-            others, with one row a sample.
+            Classes ``[N]`` of the images, or those to aim at, int64 or int32; a sample whose label
+            is -100 stays at its start, on CUDA also one whose label is no class. A ``loss`` of your
+            own may take other labels, with one row a sample.
 
         Returns
         -------
@@ -126,11 +129,18 @@ class PGD:
 
     def _walk(self, images: Tensor, labels: Tensor) -> Tensor:
         alpha = -self.alpha if self.targeted else self.alpha
-        adv = self._start(images)
-        for _ in range(self.steps):
-            gradient = self._gradient(adv, labels)
-            if gradient is None:
+        adv, targets = self._start(images), labels
+        for step in range(self.steps):
+            leaf = adv.detach().requires_grad_()
+            logits = self.model(leaf)
+            if step == 0 and (self.early_stop or self.loss is None):
+                targets = checks.classes(labels, logits)
+            stopped = self._stopped(logits, targets)
+            if stopped is not None and checks.may_look_at(stopped) and bool(stopped.all()):
                 break
+            gradient = _gradient_of(self._value(logits, labels, targets), leaf)
+            if stopped is not None:
+                gradient = gradient.masked_fill(stopped.view(-1, *[1] * (gradient.dim() - 1)), 0.0)
             out = None if adv is images else adv
             adv = pgd_step(adv, gradient, images, alpha=alpha, out=out, **self._ball)
         return adv.clone() if adv is images else adv
@@ -145,29 +155,23 @@ class PGD:
         start = random_start(images, self.eps, self.norm, self.generator)
         return pgd_step(start, start, images, alpha=0.0, out=start, **self._ball)
 
-    def _gradient(self, adv: Tensor, labels: Tensor) -> Tensor | None:
-        """Return the gradient of the loss, or None once all samples are seen to have stopped."""
-        leaf = adv.detach().requires_grad_()
-        logits = self.model(leaf)
-        if self.early_stop or self.loss is None:
-            checks.logits(logits, labels)
-        fooled = None
-        if self.early_stop:
-            fooled = (logits.argmax(1) == labels) == self.targeted
-            # Looking on a GPU would mean waiting.
-            if not fooled.is_cuda and bool(fooled.all()):
-                return None
-        gradient = _gradient_of(self._value(logits, labels), leaf)
-        if fooled is None:
-            return gradient
-        return gradient.masked_fill(fooled.view(-1, *[1] * (gradient.dim() - 1)), 0.0)
+    def _stopped(self, logits: Tensor, targets: Tensor) -> Tensor | None:
+        if not self.early_stop:
+            return None
+        return (logits.argmax(1) == targets) == self.targeted
 
-    def _value(self, logits: Any, labels: Tensor) -> Tensor:
+    def _value(self, logits: Any, labels: Tensor, targets: Tensor) -> Tensor:
         if self.loss is None:
-            return summed_cross_entropy(logits, labels.long())
+            return summed_cross_entropy(logits, targets)
         value = self.loss(logits, labels)
         checks.loss(value)
         return value
+
+    def __repr__(self) -> str:
+        """Name the attack and its settings."""
+        shown = ("eps", "alpha", "steps", "random_start", "norm", "bounds", "targeted")
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+        return f"{type(self).__name__}({settings})"
 
 
 class FGSM(PGD):
@@ -185,6 +189,11 @@ class FGSM(PGD):
     eps : float, default 8/255
         Length of the step, in units of the images.
     bounds, targeted, loss
+        As for :class:`PGD`.
+
+    Raises
+    ------
+    TypeError, ValueError
         As for :class:`PGD`.
 
     Examples

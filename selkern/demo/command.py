@@ -66,7 +66,10 @@ def read_options(
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.epochs is None:
         options.epochs = options.quick_epochs if options.quick else options.full_epochs
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output: {error}")
     return options
 
 

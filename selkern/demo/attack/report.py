@@ -19,8 +19,6 @@ from selkern.demo.timing import milliseconds, milliseconds_text
 
 __all__ = ["Report", "title"]
 
-ROUNDING = 1e-6
-"""How far beyond the ball a float32 pixel may be."""
 PLAIN = Kind(0.0)
 UNATTACKED = Kind(0.0, is_attacked=False)
 REGULARIZED = tuple(kind for kind in KINDS if kind.alpha)
@@ -47,7 +45,7 @@ class Report:
         return {
             "memory_is_flat": self.steps.memory_is_flat(),
             "accuracy_falls_with_eps": all(map(self._falls, self.results)),
-            "images_stay_in_the_ball": self._beyond() <= ROUNDING,
+            "images_stay_in_the_ball": self._beyond() == 0,
             "attacks_in_training_help": self._in_training(PLAIN) > self._in_training(UNATTACKED),
         }
 
