@@ -96,6 +96,8 @@ void pgd_step_into(const Tensor& out, const Maps& adv, const Tensor& grad, const
   params.alpha = is_linf ? settings.alpha : std::clamp(settings.alpha, -longest, longest);
   params.low = rounded_up(settings.low, dtype);
   params.high = rounded_down(settings.high, dtype);
+  check(params.low <= params.high, "no number of the dtype lies from low ", settings.low,
+        " to high ", settings.high);
   Device::pgd_step(params, out);
 }
 

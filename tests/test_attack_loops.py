@@ -341,3 +341,9 @@ def test_an_attack_shows_its_settings() -> None:
     shown = repr(PGD(smooth_model(), eps=0.1, alpha=0.02, steps=3, norm="l2"))
     assert shown.startswith("PGD(eps=0.1, alpha=0.02, steps=3, random_start=True, norm='l2'")
     assert repr(FGSM(smooth_model(), eps=0.1)).startswith("FGSM(eps=0.1")
+
+
+def test_the_loss_is_summed_over_the_samples() -> None:
+    logits, labels = smooth_model()(images()).detach(), classes()
+    expected = cross_entropies(smooth_model(), images(), labels).sum()
+    torch.testing.assert_close(reference.summed_cross_entropy(logits, labels), expected)

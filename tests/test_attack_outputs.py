@@ -128,9 +128,12 @@ class TestMemory:
         expected = tensors[0].clone()
         pgd_step(expected, *tensors[1:], **STEPS[norm], out=expected)
         assert torch.equal(pgd_step(*tensors, **STEPS[norm]), expected)
-        memory = torch.empty(expected.numel() + 1)
-        for out in (memory[1:].view_as(expected), memory[:-1].view_as(expected)):
+        memory = torch.full((expected.numel() + 64,), torch.nan)
+        for offset in (0, 1):
+            end = offset + expected.numel()
+            out = memory[offset:end].view_as(expected)
             assert torch.equal(pgd_step(*tensors, **STEPS[norm], out=out), expected)
+            assert memory[end:].isnan().all()
 
 
 def in_place(norm: str) -> Callable[..., Tensor]:

@@ -82,10 +82,11 @@ class TestValues:
         ]
         assert torch.equal(together, torch.cat(alone))
 
-    def test_long_l2_sums_keep_their_digits(self, anywhere: torch.device) -> None:
+    @pytest.mark.parametrize("least", [0.5, 0.99999])
+    def test_long_l2_sums_keep_their_digits(self, least: float, anywhere: torch.device) -> None:
         # Around zero, where a result is rounded by little.
         images = torch.zeros(1, 3_000_000)
-        adv, gradient = images + 2.0**-10, torch.linspace(0.5, 1.0, 3_000_000)[None]
+        adv, gradient = images + 2.0**-10, torch.linspace(least, 1.0, 3_000_000)[None] / 3
         tensors = [x.to(anywhere) for x in (adv, gradient, images)]
         expected = reference.attacks.pgd_step(
             *(x.double() for x in tensors), eps=1.0, alpha=0.5, norm="l2"
@@ -122,7 +123,8 @@ class TestBallAndBounds:
     def test_l2_is_never_left_by_a_rounding_error(
         self, seed: int, dtype: torch.dtype, anywhere: torch.device
     ) -> None:
-        for eps, alpha in [(0.5, 0.3), (1e-2, 0.1), (0.3, 3.0), (2.0, 0.5), (0.0, 0.1)]:
+        sizes = [(0.5, 0.3), (1e-2, 0.1), (0.3, 3.0), (2.0, 0.5), (0.05, 0.05), (1e-6, 1e-6)]
+        for eps, alpha in [*sizes, (1e-20, 1.0), (0.0, 0.1)]:
             adv, gradient, images = (x.to(anywhere) for x in batch(seed, dtype))
             for _ in range(3):
                 adv = pgd_step(adv, gradient, images, eps=eps, alpha=alpha, norm="l2")
@@ -130,6 +132,41 @@ class TestBallAndBounds:
                     assert squared_distance(moved, image) <= Fraction(eps) ** 2
                 assert adv.min() >= 0
                 assert adv.max() <= 1
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
+    @pytest.mark.parametrize("far", [1.0, 13.0, 1000.0])
+    def test_l2_is_not_left_where_a_step_comes_back_from_far(
+        self, far: float, dtype: torch.dtype, anywhere: torch.device
+    ) -> None:
+        generator = torch.Generator().manual_seed(int(far))
+        images = torch.rand(6, 500, dtype=torch.float64, generator=generator)
+        away = torch.randn(6, 500, dtype=torch.float64, generator=generator)
+        away *= far / away.norm(dim=1, keepdim=True)
+        tensors = [x.to(anywhere, dtype) for x in (images + away, -away, images)]
+        for eps in (2.0, 0.03, 5e-4):
+            for alpha in (far, far + eps, far - 1.01 * eps):
+                step = {"eps": eps, "alpha": alpha, "norm": "l2", "bounds": (-1e4, 1e4)}
+                for moved, image in zip(pgd_step(*tensors, **step), tensors[2], strict=True):
+                    assert squared_distance(moved, image) <= Fraction(eps) ** 2
+
+    def test_l2_is_not_left_where_all_roundings_agree(self, anywhere: torch.device) -> None:
+        far = 0.6860575675964355
+        images = torch.zeros(1, 6144, device=anywhere)
+        adv, gradient = images + far, images - 0.6497278809547424
+        eps = 6144**0.5 * far * (1 + 1e-9)
+        step = {"eps": eps, "alpha": 2.002 * eps, "norm": "l2", "bounds": (-9.0, 9.0)}
+        moved = pgd_step(adv, gradient, images, **step)
+        assert squared_distance(moved, images) <= Fraction(eps) ** 2
+
+    @pytest.mark.parametrize("gradient", [1e-23, 1e-30, 1e-17])
+    def test_a_gradient_whose_square_underflows_leads_nowhere(
+        self, gradient: float, anywhere: torch.device
+    ) -> None:
+        images = torch.zeros(1, 4, device=anywhere)
+        for eps in (0.0, 1e-9):
+            step = {"eps": eps, "alpha": 1.0, "norm": "l2"}
+            moved = pgd_step(images, torch.full_like(images, gradient), images, **step)
+            assert squared_distance(moved, images) <= Fraction(eps) ** 2
 
     @pytest.mark.parametrize("norm", NORMS)
     @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
@@ -149,6 +186,11 @@ class TestBallAndBounds:
         unit = torch.finfo(dtype).eps
         assert min(values) <= Fraction(low) + Fraction(unit) / 8
         assert max(values) >= Fraction(high) - Fraction(unit)
+
+    def test_bounds_without_a_number_between_them_are_refused(self, anywhere: torch.device) -> None:
+        x = torch.full((1, 4), 0.1, dtype=torch.float16, device=anywhere)
+        with pytest.raises(ValueError, match="no number of the dtype lies from low"):
+            pgd_step(x, x, x, eps=0.1, alpha=0.1, bounds=(0.10001, 0.10002))
 
     def test_bounds_may_be_infinite(self, anywhere: torch.device) -> None:
         x = torch.tensor([[5.0, -3.0]], device=anywhere)
@@ -209,6 +251,17 @@ class TestWhatIsNotFinite:
         adv, gradient, images = (x.to(anywhere, torch.float64) for x in batch(3, dtype))
         stepped = pgd_step(adv, gradient * 1e300, images, **STEPS["l2"])
         assert torch.equal(stepped, pgd_step(adv, 0 * gradient, images, **STEPS["l2"]))
+
+    @pytest.mark.parametrize("elements", [4, 40_000])
+    def test_what_is_finite_leads_to_nothing_else(
+        self, elements: int, anywhere: torch.device
+    ) -> None:
+        zeros = torch.zeros(1, elements, device=anywhere)
+        step = {"eps": 1.0, "alpha": 0.1, "norm": "l2", "bounds": (-1e30, 1e30)}
+        for adv, gradient in [(1e20, 1.0), (0.0, 1e30), (1e20, -1e30), (0.0, 1e-15)]:
+            for alpha in (0.1, 1e30):
+                moved = pgd_step(zeros + adv, zeros + gradient, zeros, **step | {"alpha": alpha})
+                assert squared_distance(moved[:, :4], zeros[:, :4]) <= 1
 
     @pytest.mark.parametrize("alpha", [1e17, -1e39, 1e300])
     def test_a_step_of_any_length_ends_at_the_edge(

@@ -51,19 +51,23 @@ template <typename R>
 SELKERN_HOST_DEVICE static inline L2Factors<R> l2_factors(const L2Sums<R>& sums, R eps, R alpha,
                                                           R rounding) {
   constexpr R smallest_norm = R(1e-12);
+  // Too short to count, but long enough for its square not to underflow.
+  const R negligible = smallest_norm * 8 * rounding;
   const R norm = std::sqrt(sums.gradient);
   L2Factors<R> factors{};
-  R squares = sums.moved;
-  if (norm <= std::numeric_limits<R>::max()) {
+  R squares = sums.moved, reach = std::sqrt(sums.moved);
+  constexpr R most = std::numeric_limits<R>::max();
+  if (norm > negligible && norm <= most && sums.moved <= most) {
     factors.step = alpha / (norm > smallest_norm ? norm : smallest_norm);
     squares += factors.step * (2 * sums.both + factors.step * sums.gradient);
+    reach += (alpha < 0 ? -factors.step : factors.step) * norm;
   }
-  const R distance = std::sqrt(squares < 0 ? R(0) : squares);
-  // Nearer by what the roundings of norms and elements may add up to.
-  const R radius = eps * (1 - 8 * rounding);
+  // With what roundings may add up to: of the sums, which may cancel, and of the elements.
+  const R distance = std::sqrt((squares < 0 ? R(0) : squares) + 2 * rounding * reach * reach);
+  const R farthest = distance + 2 * rounding * (distance + reach);
   // NaN counts as outside, and spreads over the sample.
-  factors.projects = !(distance <= radius);
-  factors.scale = factors.projects ? radius / distance : R(1);
+  factors.projects = !(farthest <= eps) || eps <= negligible;
+  factors.scale = eps > negligible ? eps / farthest : farthest * 0;
   return factors;
 }
 

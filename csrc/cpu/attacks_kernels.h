@@ -128,37 +128,49 @@ inline double sum_of(V values) {
   return sum;
 }
 
+// Sums over the terms of each lane, in float64 after a few.
+template <typename V>
+struct LaneSums {
+  V sum{};
+  Float64 total{};
+
+  inline void end_run() {
+    if constexpr (std::is_same_v<V, Float64>) {
+      total += sum;
+    } else {
+      Float32 halves[2];
+      std::memcpy(halves, &sum, sizeof(sum));
+      total += widen<float>(halves[0]) + widen<float>(halves[1]);
+    }
+    sum = V{};
+  }
+};
+
 template <typename T>
 struct L2SumsOfBlocks {
   using E = Arithmetic<T>;
   using V = StepVector<T>;
   using Scalar = typename E::Scalar;
-  // Of each lane, before their sum is added to a sum in float64.
-  static constexpr int64_t run_elements = run_terms * E::count;
-
-  static L2Sums<double> of_run(const PgdBlock<T>& run) {
-    const V largest = largest_finite<V>();
-    V gradient{}, moved{}, both{};
-    run.for_each(E::count, [&](int64_t i, int64_t rest) {
-      const V grad = finite_or_zero(E::load(run.grad + i, rest), largest);
-      const V distance = E::load(run.adv + i, rest) - E::load(run.images + i, rest);
-      gradient = multiply_add<Scalar>(grad, grad, gradient);
-      moved = multiply_add<Scalar>(distance, distance, moved);
-      both = multiply_add<Scalar>(grad, distance, both);
-    });
-    return {sum_of(gradient), sum_of(moved), sum_of(both)};
-  }
+  // So few that their rounding is covered by what l2_factors allows for.
+  static constexpr int64_t run_terms = 8;
 
   static L2Sums<double> of(const PgdBlock<T>& block) {
-    L2Sums<double> sums{};
-    for (int64_t begin = 0; begin < block.count; begin += run_elements) {
-      const L2Sums<double> run =
-          of_run(block.part(begin, std::min(block.count, begin + run_elements)));
-      sums.gradient += run.gradient;
-      sums.moved += run.moved;
-      sums.both += run.both;
+    const V largest = largest_finite<V>();
+    LaneSums<V> gradient, moved, both;
+    for (int64_t begin = 0; begin < block.count; begin += run_terms * E::count) {
+      const auto run = block.part(begin, std::min(block.count, begin + run_terms * E::count));
+      run.for_each(E::count, [&](int64_t i, int64_t rest) {
+        const V grad = finite_or_zero(E::load(run.grad + i, rest), largest);
+        const V distance = E::load(run.adv + i, rest) - E::load(run.images + i, rest);
+        gradient.sum = multiply_add<Scalar>(grad, grad, gradient.sum);
+        moved.sum = multiply_add<Scalar>(distance, distance, moved.sum);
+        both.sum = multiply_add<Scalar>(grad, distance, both.sum);
+      });
+      gradient.end_run();
+      moved.end_run();
+      both.end_run();
     }
-    return sums;
+    return {sum_of(gradient.total), sum_of(moved.total), sum_of(both.total)};
   }
 
   static void run(const PgdStepWork& work, int64_t begin, int64_t end) {
@@ -184,13 +196,18 @@ struct L2StepOfBlocks {
 
   static L2Step<V, RoundedProduct> step_of(const PgdStepWork& work, int64_t sample) {
     const int64_t blocks = work.sample_blocks();
-    L2Sums<double> sums{}, lost{};
-    for (int64_t block = 0; block < blocks; ++block) {
-      const L2Sums<double>& term = work.sums[sample * blocks + block];
-      add_compensated(term.gradient, sums.gradient, lost.gradient);
-      add_compensated(term.moved, sums.moved, lost.moved);
-      add_compensated(term.both, sums.both, lost.both);
-    }
+    const L2Sums<double>* of_blocks = work.sums + sample * blocks;
+    const auto total = [=](double L2Sums<double>::* part) {
+      double plain = 0, sum = 0, lost = 0;
+      for (int64_t block = 0; block < blocks; ++block) {
+        plain += of_blocks[block].*part;
+        add_compensated(of_blocks[block].*part, sum, lost);
+      }
+      // What rounding took from an infinite sum is not a number.
+      return sum == sum ? sum : plain;
+    };
+    const L2Sums<double> sums{total(&L2Sums<double>::gradient), total(&L2Sums<double>::moved),
+                              total(&L2Sums<double>::both)};
     constexpr double rounding = std::numeric_limits<Scalar>::epsilon();
     const auto factors = l2_factors(sums, work.params.eps, work.params.alpha, rounding);
     return {V{} + Scalar(factors.step), V{} + Scalar(factors.scale), factors.projects,

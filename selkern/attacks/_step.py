@@ -75,8 +75,8 @@ def pgd_step(
     ValueError
         If shapes or devices differ; if ``adv`` has fewer than 2 or more than 5 axes; if ``eps`` is
         negative, or ``eps`` or ``alpha`` not finite; for an unknown ``norm``; if the lower bound is
-        not below the higher one; if ``out`` shares only a part of its memory with another argument,
-        or its elements share theirs.
+        not below the higher one, or the dtype has no number between them; if a dense ``out`` shares
+        only a part of its memory with another argument, or elements of ``out`` share theirs.
 
     Examples
     --------

@@ -49,7 +49,9 @@ def make_parser(
         help="folder for the results (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead")
-    parser.add_argument("--quick", action="store_true", help="fewer epochs, networks and timed steps")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer epochs, networks and timed steps"
+    )
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     return parser
 

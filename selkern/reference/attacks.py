@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from selkern._layout import result_dtype
 from selkern._modes import evaluating
 
 SMALLEST_NORM = 1e-12
@@ -88,7 +89,8 @@ def random_start(
     images: Tensor, eps: float, norm: str, generator: torch.Generator | None
 ) -> Tensor:
     """Draw uniformly from the ball around each of the images, whatever their memory format."""
-    draw: Any = {"dtype": images.dtype, "device": images.device, "generator": generator}
+    dtype = result_dtype(images.dtype)
+    draw: Any = {"dtype": dtype, "device": images.device, "generator": generator}
     if norm == "linf":
         noise = torch.rand(images.shape, **draw).mul_(2).sub_(1).mul_(eps)
     else:
