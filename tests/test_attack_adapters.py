@@ -283,40 +283,46 @@ MODEL = smooth_model(torch.float32)
 X = images(4, torch.float32)
 
 
-@pytest.mark.parametrize("adapt", [from_foolbox, from_secml])
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"attack": None}, TypeError, "attack must be callable, got NoneType"),
-        ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module, got function"),
-        ({"images": X.byte()}, TypeError, "images must be float16.*, got uint8"),
-        ({"images": [1]}, TypeError, "images must be a torch.Tensor, got list"),
-        ({"labels": torch.zeros(3).long()}, ValueError, "labels must have shape .4., got .3."),
-        ({"labels": torch.zeros(4)}, TypeError, "labels must be int64 or int32, got float32"),
-        ({"images": X + 1}, ValueError, "images must be within bounds"),
-        ({"eps": -0.1}, ValueError, "eps must be finite and at least 0, got -0.1"),
-        ({"eps": [0.1, 0.2]}, TypeError, "eps must be a real number, got list"),
-        ({"bounds": (1.0, 0.0)}, ValueError, "bounds must be the lower and then the higher one"),
-    ],
-)
-def test_adapters_refuse(
+OF_BOTH: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"attack": None}, TypeError, "attack must be callable, got NoneType"),
+    ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module, got function"),
+    ({"images": X.byte()}, TypeError, "images must be float16.*, got uint8"),
+    ({"images": [1]}, TypeError, "images must be a torch.Tensor, got list"),
+    ({"labels": torch.zeros(3).long()}, ValueError, "labels must have shape .4., got .3."),
+    ({"labels": torch.zeros(4)}, TypeError, "labels must be int64 or int32, got float32"),
+]
+# secml's attacks have a radius and bounds of their own.
+OF_FOOLBOX: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"images": X + 1}, ValueError, "images must be within bounds"),
+    ({"eps": -0.1}, ValueError, "eps must be finite and at least 0, got -0.1"),
+    ({"eps": [0.1, 0.2]}, TypeError, "eps must be a real number, got list"),
+    ({"bounds": (1.0, 0.0)}, ValueError, "bounds must be the lower and then the higher one"),
+]
+
+
+def attack_with(adapt: Callable[..., Any], used: dict[str, Any], change: dict[str, Any]) -> Tensor:
+    used = {"attack": fa.LinfPGD(), "model": MODEL} | used
+    given = {"images": X, "labels": classes(4)} | change
+    used |= {key: given.pop(key) for key in change if key not in ("images", "labels")}
+    return adapt(**used)(**given)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [*OF_BOTH, *OF_FOOLBOX])
+def test_from_foolbox_refuses(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        attack_with(from_foolbox, {"eps": 0.1, "bounds": (0.0, 1.0)}, change)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), OF_BOTH)
+def test_from_secml_refuses(
     change: dict[str, Any],
     error: type[Exception],
     message: str,
-    adapt: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install_stand_in(monkeypatch)
-    used: dict[str, Any] = {"attack": fa.LinfPGD(), "model": MODEL}
-    if adapt is from_foolbox:
-        used |= {"eps": 0.1, "bounds": (0.0, 1.0)}
-    elif "eps" in change or "bounds" in change or message.endswith("bounds"):
-        pytest.skip("secml's attacks have their own radius and bounds")
-    given = {"images": X, "labels": classes(4)}
-    for key, value in change.items():
-        (used if key in ("attack", "model", "eps", "bounds") else given)[key] = value
     with pytest.raises(error, match=message):
-        adapt(**used)(*given.values())
+        attack_with(from_secml, {}, change)
 
 
 def test_labels_of_32_bits_serve_other_libraries() -> None:
