@@ -23,6 +23,9 @@ KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autog
 	tests/test_attack_steps.py tests/test_emulation.py
 BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
+# All that tests need.
+TESTED := selkern-test-bench-demo-data
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -30,6 +33,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 unexport PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# One test process a core, each with one thread.
+PARALLEL := -n auto --maxprocesses=8 --dist worksteal
 
 .PHONY: help demo test bench lint format sanitize sanitize-quick test-oldest-torch \
 	oldest-environment cuda-check cuda clean FORCE
@@ -42,8 +48,8 @@ help: ## list the targets
 demo: $(DONE)/selkern-demo-bench ## train on real digits with the fused regularizer and show what it costs (ARGS=spectrum: the 1/n one)
 	$(BIN)/python -m selkern demo $(ARGS)
 
-test: $(DONE)/selkern-test-bench-demo $(DONE)/secml-torch ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DONE)/$(TESTED) $(DONE)/secml-torch ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 bench: $(DONE)/selkern-bench ## measure every operator against plain PyTorch
 	$(BIN)/python -m selkern bench $(ARGS)
@@ -110,7 +116,7 @@ sanitize-quick: $(SANITIZED)/done ## the same for the tests of the kernels alone
 	$(BIN)/python tests/simt/simt_build.py --variant $(SANITIZERS)
 	$(SANITIZED_PYTEST) -m 'not slow' $(KERNEL_TESTS) $(ARGS)
 
-$(SANITIZED)/done: $(DONE)/selkern-test-bench-demo $(shell find selkern benchmarks -name '*.py')
+$(SANITIZED)/done: $(DONE)/$(TESTED) $(shell find selkern benchmarks -name '*.py')
 	rm -rf build/lib* $(SANITIZED)
 	SELKERN_SANITIZE=$(SANITIZERS) $(PIP) install --no-build-isolation --no-deps --target $(SANITIZED) .
 	touch $@
@@ -123,19 +129,19 @@ oldest-environment: $(DONE)/venv
 	'$(OLDEST)/bin/python' -m pip install torch==$(OLDEST_TORCH) $(BUILD_TOOLS) $(CUDA_TOOLS)
 	touch '$(OLDEST)/done'
 
-test-oldest-torch: $(DONE)/selkern-test-bench-demo oldest-environment ## run the binary built for TORCH on the oldest torch
+test-oldest-torch: $(DONE)/$(TESTED) oldest-environment ## run the binary built for TORCH on the oldest torch
 	rm -rf build/lib* build/wheel
 	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	wheel=$$(echo '$(CURDIR)'/build/wheel/selkern-*.whl)
 	built=$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')
 	cd '$(OLDEST)'
 	bin/python -m pip install --quiet --no-deps --force-reinstall "$$wheel"
-	bin/python -m pip install --quiet torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo]"
+	bin/python -m pip install --quiet torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo,data]"
 	bin/python -m selkern info
 	bin/python -c "import selkern; info = selkern.build_info(); assert info['torch'] == '$$built', info; assert info['torch_running'].startswith('$(OLDEST_TORCH)'), info"
-	bin/pytest -p no:cacheprovider -m 'not slow' --rootdir '$(CURDIR)' -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests' $(ARGS)
+	OMP_NUM_THREADS=1 bin/pytest $(PARALLEL) -p no:cacheprovider -m 'not slow' --rootdir '$(CURDIR)' -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests' $(ARGS)
 
-cuda-check: $(DONE)/selkern-test-bench-demo oldest-environment ## compile with the oldest torch for CUDA, and check the machine code
+cuda-check: $(DONE)/$(TESTED) oldest-environment ## compile with the oldest torch for CUDA, and check the machine code
 	unset LD_LIBRARY_PATH
 	python='$(OLDEST)/bin/python'
 	export CUDA_VISIBLE_DEVICES=

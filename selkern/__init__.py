@@ -7,7 +7,7 @@ from selkern._version import __version__
 if _library.COMPILED:
     from selkern import _fake as _fake
 
-from selkern import analysis, attacks, linalg
+from selkern import analysis, attacks, data, linalg
 from selkern.pooling import relu_with_mean, spatial_mean
 from selkern.selectivity import (
     class_means,
@@ -28,6 +28,7 @@ __all__ = [
     "build_info",
     "class_means",
     "covariance",
+    "data",
     "eigenspectrum",
     "linalg",
     "mean_selectivity",
