@@ -24,7 +24,7 @@ KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autog
 BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
 # All that tests need.
-TESTED := selkern-test-bench-demo-data
+TESTED := selkern-test-bench-demo-study
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -37,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One test process a core, each with one thread.
 PARALLEL := -n auto --maxprocesses=8 --dist worksteal
 
-.PHONY: help demo test bench lint format sanitize sanitize-quick test-oldest-torch \
+.PHONY: help demo test bench studies docs lint format sanitize sanitize-quick test-oldest-torch \
 	oldest-environment cuda-check cuda clean FORCE
 
 help: ## list the targets
@@ -53,6 +53,18 @@ test: $(DONE)/$(TESTED) $(DONE)/secml-torch ## run the tests
 
 bench: $(DONE)/selkern-bench ## measure every operator against plain PyTorch
 	$(BIN)/python -m selkern bench $(ARGS)
+
+# The small presets, into the folders that the README shows.
+STUDIES := benchmarks/results/studies
+studies: $(DONE)/selkern-study ## repeat both papers' studies on the digits (35 minutes on two cores)
+	for study in selectivity spectrum; do
+		$(BIN)/python -m selkern study $$study --data digits --output build/studies/$$study $(ARGS)
+		mkdir -p $(STUDIES)/$$study
+		cp build/studies/$$study/{report.md,summary.json,*.png} $(STUDIES)/$$study
+	done
+
+docs: $(DONE)/selkern-docs-study ## build the documentation, warnings as errors
+	$(BIN)/python -m sphinx -W --keep-going -n -b html docs build/docs $(ARGS)
 
 lint: $(DONE)/selkern-dev ## check style and types
 	$(BIN)/ruff check .
@@ -136,7 +148,7 @@ test-oldest-torch: $(DONE)/$(TESTED) oldest-environment ## run the binary built 
 	built=$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')
 	cd '$(OLDEST)'
 	bin/python -m pip install --quiet --no-deps --force-reinstall "$$wheel"
-	bin/python -m pip install --quiet torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo,data]"
+	bin/python -m pip install --quiet torch==$(OLDEST_TORCH) "$$wheel[test,bench,demo,study]"
 	bin/python -m selkern info
 	bin/python -c "import selkern; info = selkern.build_info(); assert info['torch'] == '$$built', info; assert info['torch_running'].startswith('$(OLDEST_TORCH)'), info"
 	OMP_NUM_THREADS=1 bin/pytest $(PARALLEL) -p no:cacheprovider -m 'not slow' --rootdir '$(CURDIR)' -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests' $(ARGS)

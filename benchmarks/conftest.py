@@ -9,6 +9,12 @@ import pytest
 from . import machine
 from .measure import check
 from .work import Contender, Work
+from .works import inputs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The seed that the command hands on."""
+    parser.addoption("--inputs-seed", type=int, default=0)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,7 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def work(request: pytest.FixtureRequest) -> Work:
     """The work with its inputs, kept for all its contenders."""
-    return request.param()
+    with inputs.seeded(request.config.getoption("inputs_seed")):
+        return request.param()
 
 
 @pytest.fixture

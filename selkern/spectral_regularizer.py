@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selkern import _checks, linalg
+from selkern import _checks
 from selkern import _spectrum_checks as checks
 from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
 from selkern._modes import evaluating, without_inference
-from selkern._numerics import rounding_tolerance
+from selkern._moments import Moments
 from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength
 from selkern._spectral_loss import spectral_loss_of_layers
 from selkern.reference import _spectrum as plain
@@ -238,69 +238,18 @@ class SpectralRegularizer(Regularizer):
             self._bases = self._eigenvectors(loader)
 
     def _eigenvectors(self, loader: Iterable[Any]) -> dict[str, Tensor]:
-        moments: dict[str, _Moments] = {}
+        moments: dict[str, Moments] = {}
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         for batch in loader:
             self._model(_input_of(batch).to(device))
             for name, x in self._capture.kept().items():
-                moments.setdefault(name, _Moments(name)).merge(x.flatten(1))
+                moments.setdefault(name, Moments(name)).merge(x.flatten(1))
         if not moments:
             raise ValueError("loader must hold at least one batch, got none")
         return {
             name: of_layer.eigenvectors(at_least=self.anchor + 1)
             for name, of_layer in moments.items()
         }
-
-
-class _Moments:
-    """Number of samples, their mean and the products of their differences from it, in float64."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.samples = 0
-        self.mean = torch.empty(0)
-        self.products = torch.empty(0, 0)
-        self.dtype = torch.float32
-
-    def merge(self, x: Tensor) -> None:
-        """Take in samples ``[N, D]``."""
-        samples = x.shape[0]
-        if samples == 0:
-            return
-        if self.samples and x.shape[1] != len(self.mean):
-            raise ValueError(
-                f"layer {self.name!r} must have as many units in every batch of loader, got "
-                f"{x.shape[1]} after {len(self.mean)}: give inputs of one size, or leave it out "
-                "of layers="
-            )
-        rows = x.double()
-        mean = rows.mean(0)
-        rows = rows - mean
-        products = rows.T @ rows
-        if self.samples == 0:
-            self.samples, self.mean, self.products = samples, mean, products
-            self.dtype = result_dtype(x.dtype)
-            return
-        total = self.samples + samples
-        difference = mean - self.mean
-        self.products += products
-        self.products.addr_(difference, difference, alpha=self.samples * samples / total)
-        self.mean += difference * (samples / total)
-        self.samples = total
-
-    def eigenvectors(self, at_least: int) -> Tensor:
-        """Return the eigenvectors ``[D, R]``, that of the largest eigenvalue first.
-
-        Those of eigenvalues that are rounding are left out, but for the first ``at_least``.
-        """
-        if self.samples < 2:
-            raise ValueError(f"loader must hold at least 2 samples, got {self.samples}")
-        if not self.products.isfinite().all():
-            raise ValueError(f"the activations of layer {self.name!r} must be finite")
-        values, vectors = linalg.eigh(self.products / (self.samples - 1))
-        is_direction = values > rounding_tolerance(values.dtype) * values[-1]
-        kept = max(int(is_direction.sum()), at_least)
-        return vectors.flip(-1)[:, :kept].to(self.dtype, memory_format=torch.contiguous_format)
 
 
 def _check_loader(loader: Any) -> None:

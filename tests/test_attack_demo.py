@@ -297,6 +297,7 @@ class TestReport:
             (Memory(None, 70), True),
             (Memory(410.0, 70), False),
             (Memory(400.0, 71), False),
+            (Memory(400.0, 70, gpu_mib=9.0), False),
         ],
     )
     def test_memory_is_resident_and_in_tensors(self, after: Memory, flat: bool) -> None:
@@ -339,8 +340,11 @@ class TestCommand:
     @pytest.fixture
     def run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         def run(*arguments: str) -> tuple[int, str]:
-            options = ["--quick", "--no-progress", "--output", str(tmp_path)]
-            return main(["demo", "attack", *options, *arguments]), capsys.readouterr().out
+            options = ["--quick", "--quiet", "--output", str(tmp_path)]
+            status = main(["demo", "attack", *options, *arguments])
+            shown = capsys.readouterr()
+            assert shown.err == ""
+            return status, shown.out
 
         return run
 

@@ -25,12 +25,12 @@ from selkern.demo.agreement import LossesDisagree
 from selkern.demo.cli import DEMOS
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.selectivity import cli
-from selkern.demo.selectivity.model import DigitsNet
 from selkern.demo.selectivity.timing import STEPS
 from selkern.demo.selectivity.train import Recipe, make_optimizer, train
 from selkern.demo.training import train_step
+from selkern.study.selectivity.networks import DigitsNet
 
-COMMON = {"--epochs", "--json", "--no-progress", "--output", "--quick", "--seed", "--threads"}
+COMMON = {"--epochs", "--output", "--quick", "--threads"}
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ class TestTraining:
 @pytest.mark.usefixtures("restore_threads")
 class TestCommand:
     def run(self, folder: Path, *arguments: str) -> int:
-        options = ["--quick", "--epochs", "1", "--threads", "1", "--no-progress"]
+        options = ["--quick", "--epochs", "1", "--threads", "1", "--quiet"]
         return main(["demo", *options, "--output", str(folder), *arguments])
 
     def test_writes_tables_data_and_a_figure(
@@ -180,7 +180,9 @@ class TestCommand:
         monkeypatch.setattr(cli, "measure_all", lambda names, **options: nothing)
         torch.set_num_threads(2)
         self.run(tmp_path, "--json")
-        data = json.loads(capsys.readouterr().out)
+        shown = capsys.readouterr()
+        data = json.loads(shown.out)
+        assert shown.err == ""
         assert data == json.loads((tmp_path / "demo.json").read_text())
         assert data["machine"]["threads"] == 1
         assert json.loads((tmp_path / "benchmark.json").read_text())["works"] == []

@@ -220,7 +220,11 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         ("command", "module"),
-        [("demo", "selkern.demo.cli"), ("bench", "selkern._benchmarks.run")],
+        [
+            ("demo", "selkern.demo.cli"),
+            ("study", "selkern.study.cli"),
+            ("bench", "selkern._benchmarks.run"),
+        ],
     )
     def test_arguments_are_passed_on(
         self, command: str, module: str, monkeypatch: pytest.MonkeyPatch
@@ -231,24 +235,21 @@ class TestCommands:
         assert main([command, "--alpha", "2", "-h"]) == 0
         assert received == ["--alpha", "2", "-h"]
 
-    @pytest.mark.parametrize("command", ["demo", "bench"])
+    @pytest.mark.parametrize(
+        ("command", "package"), [("demo", "rich"), ("study", "kornia"), ("bench", "rich")]
+    )
     def test_missing_extra_is_one_line(
         self,
         command: str,
+        package: str,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr("selkern.__main__.is_installed", lambda name: name != "rich")
+        monkeypatch.setattr("selkern.__main__.is_installed", lambda name: name != package)
         assert main([command]) == 1
         assert capsys.readouterr().err == (
-            f"python -m selkern {command} needs rich: run `pip install selkern[{command}]`\n"
+            f"python -m selkern {command} needs {package}: run `pip install selkern[{command}]`\n"
         )
-
-    @pytest.mark.parametrize("arguments", [[], ["train"], ["info", "--more"]])
-    def test_wrong_arguments_are_refused(self, arguments: list[str]) -> None:
-        with pytest.raises(SystemExit) as refusal:
-            main(arguments)
-        assert refusal.value.code == 2
 
 
 def build_without_torch(kind: str, source: Path) -> subprocess.CompletedProcess[str]:
@@ -281,7 +282,16 @@ class TestSourceDistribution:
     def test_holds_every_source(self, source: Path, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
-        for folder in ("csrc", "selkern", "benchmarks", "examples", "tests", "tools", ".ci"):
+        for folder in (
+            "csrc",
+            "selkern",
+            "benchmarks",
+            "docs",
+            "examples",
+            "tests",
+            "tools",
+            ".ci",
+        ):
             paths = (source / folder).rglob("*.*")
             for path in (path for path in paths if path.suffix != ".pyc"):
                 assert str(path.relative_to(source)) in held

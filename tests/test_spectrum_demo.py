@@ -20,9 +20,9 @@ from torch import Tensor, nn
 import selkern
 from selkern import analysis
 from selkern.__main__ import main
+from selkern._outputs import LayerOutputs
 from selkern.demo.agreement import LossesDisagree
 from selkern.demo.data import Digits, load_digits
-from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum import train as training
 from selkern.demo.spectrum.evaluate import Evaluation, Layer, evaluate
 from selkern.demo.spectrum.model import hidden_layers, make_network
@@ -217,8 +217,10 @@ class TestReport:
 
 
 def run(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    status = main(["demo", "spectrum", "--no-progress", "--output", str(folder), *arguments])
-    return status, capsys.readouterr().out
+    status = main(["demo", "spectrum", "--quiet", "--output", str(folder), *arguments])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    return status, shown.out
 
 
 class TestCommand:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import selkern
+from selkern.study.residual import ResNet20
 
 from .. import steps
 from ..compare import Comparison, Quartiles
-from ..models import ResNet20
 from ..work import Agreement, Missing, Outcome, Target, Work, contender
 from . import inputs
 from .attack_steps import ALPHA, EPS
@@ -97,7 +97,7 @@ class PGDAttack(Work):
         self.images = inputs.uniform(self.samples, *self.image_shape, source=source)
         self.labels = inputs.labels(self.samples, 10, source)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(inputs.seed())
             self.model = ResNet20().to(self.device)
         self.evaluated = copy.deepcopy(self.model).eval()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,13 +17,33 @@ __all__ = [
     "normal",
     "num_bytes",
     "resnet20_maps",
+    "seed",
+    "seeded",
     "selectivity_and_gradients",
     "uniform",
 ]
 
+_seed = 0
 
-def generator(seed: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
+
+def seed() -> int:
+    """The seed of inputs and weights."""
+    return _seed
+
+
+@contextmanager
+def seeded(number: int) -> Iterator[None]:
+    """Draw inputs and weights from another seed for a while."""
+    global _seed
+    before, _seed = _seed, number
+    try:
+        yield
+    finally:
+        _seed = before
+
+
+def generator(device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(_seed)
 
 
 def normal(*shape: int, source: torch.Generator) -> Tensor:

@@ -87,7 +87,7 @@ class NetworkStep(Work):
         self.images = inputs.normal(self.samples, *self.image_shape, source=source)
         self.labels = inputs.labels(self.samples, self.num_classes, source)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(inputs.seed())
             self.initial = self.network().to(self.device)
         self.trainers: dict[str, Trainer] = {}
 

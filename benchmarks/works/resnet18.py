@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from selkern.study.residual import ResNet18
+
 from ..graphs import captured
-from ..models import ResNet18
 from ..work import IN_A_GRAPH, Outcome, Target, contender
 from .network_step import PLAIN, PLAIN_AGAIN, Regularizer, Trainer, as_vector
 from .training import CAREFUL, FUSED, TrainingStep

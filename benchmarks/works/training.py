@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import selkern
+from selkern.study.residual import ResNet20
 
 from ..losses import mean_selectivity_page
-from ..models import ResNet20
 from ..work import Outcome, Target, contender
 from .network_step import PLAIN, NetworkStep, Regularizer
 

@@ -18,7 +18,7 @@ class PowerLawFit(NamedTuple):
     """What :func:`fit_power_law` found; one value a spectrum in the first three fields."""
 
     exponent: TensorOrArray
-    """How fast the spectrum falls: 1 is a 1/n spectrum."""
+    """How fast the spectrum falls; 1 is a 1/n spectrum."""
     intercept: TensorOrArray
     """Logarithm of the fitted value at rank 1."""
     r2: TensorOrArray
@@ -26,7 +26,7 @@ class PowerLawFit(NamedTuple):
     first: int
     """First rank of the fit, counted from 1."""
     last: int
-    """Last rank of the fit: what was asked for, or the number of ranks there are."""
+    """Last rank of the fit, the one asked for or the last that there is."""
 
 
 def fit_power_law(spectrum: Array, first: int = 11, last: int = 500) -> PowerLawFit:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from selkern._command import CommandFailed
+
 __all__ = ["LossesDisagree", "accepted"]
 
 
-class LossesDisagree(RuntimeError):
+class LossesDisagree(CommandFailed):
     """The fused regularizer and plain PyTorch differ on the same activations."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+
+from selkern._command import Parser
 
 __all__ = ["DEFAULT", "DEMOS", "PROGRAM", "main"]
 
@@ -31,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         PROGRAM,
         usage="%(prog)s [demo] [options]",
         description="Train small networks on real digits with a regularizer of selkern.",

@@ -47,7 +47,7 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """Take one step; returns the cross entropy and the regularizer's term."""
     cross_entropy = F.cross_entropy(model(batch.images), batch.labels)
-    added = torch.zeros(()) if term is None else term()
+    added = torch.zeros_like(cross_entropy) if term is None else term()
     optimizer.zero_grad()
     torch.autograd.backward(cross_entropy if term is None else cross_entropy + added)
     optimizer.step()

@@ -7,20 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from selkern._benchmarks import machine
+from selkern._command import Parser, current, print_json, progress, say, threads, write_json
 from selkern.demo.attack.evaluate import Evaluation, evaluate_under_attack
 from selkern.demo.attack.figure import draw_accuracy
 from selkern.demo.attack.networks import KINDS, Kind, Recipe, load_digits, train
 from selkern.demo.attack.report import Report, title
 from selkern.demo.attack.steps import watch_steps
-from selkern.demo.command import (
-    make_parser,
-    print_json,
-    progress,
-    read_options,
-    say,
-    threads,
-    write_json,
-)
+from selkern.demo.command import make_parser, read_options
 from selkern.demo.data import Digits
 
 __all__ = ["main"]
@@ -36,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(_parser(), arguments)
     networks = QUICK_NETWORKS if options.quick else NETWORKS
     recipe = Recipe(epochs=options.epochs, seed=options.seed, networks=networks)
-    with threads(options.threads):
+    with threads(options.threads), current(options.device):
         report = _measure(recipe, options)
-        data = {"recipe": asdict(recipe), **machine.describe(), **report.as_data()}
+        data = {"recipe": asdict(recipe), **machine.describe(options.device), **report.as_data()}
     write_json(data, options.output / "demo.json")
     lines = {
         title(kind): [[result.clean, *result.pgd.values()] for result in results]
@@ -50,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         report.print()
         print(report.conclusion())
-    say(f"written to {options.output}")
+    say(f"written to {options.output}", quiet=options.quiet)
     return 0 if all(report.shown().values()) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     return make_parser(
         "attack",
         "Train a small network on scikit-learn's digits, attacked by PGD in every step, with the "
@@ -68,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(recipe: Recipe, options: argparse.Namespace) -> Report:
-    digits = load_digits()
+    digits = load_digits().to(options.device)
     count = QUICK_STEPS if options.quick else STEPS
-    say(f"memory and time of {count} steps")
+    say(f"memory and time of {count} steps", quiet=options.quiet)
     # First, while nothing else has left memory to be used again.
     steps = watch_steps(digits.train, recipe, count)
     steps_of_pgd = QUICK_STEPS_OF_PGD if options.quick else STEPS_OF_PGD
@@ -83,7 +76,7 @@ def _train(
 ) -> list[Evaluation]:
     steps = len(recipe.seeds) * recipe.epochs * recipe.steps_of_an_epoch(digits.train)
     results = []
-    with progress(title(kind), steps, options.no_progress) as at_step:
+    with progress(title(kind), steps, quiet=options.quiet) as at_step:
         for seed in recipe.seeds:
             model = train(kind, seed, digits.train, recipe, at_step)
             results.append(evaluate_under_attack(model, digits.test, steps_of_pgd, seed))

@@ -42,7 +42,7 @@ class Evaluation:
 
 def evaluate_under_attack(model: nn.Module, images: Images, steps: int, seed: int) -> Evaluation:
     """Evaluate a network on images, clean and under PGD of so many steps and FGSM."""
-    start = torch.Generator().manual_seed(seed)
+    start = torch.Generator(images.images.device).manual_seed(seed)
     beyond: list[Tensor] = []
 
     def accuracy(attack: PGD) -> float:

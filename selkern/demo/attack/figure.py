@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from selkern._figure import STYLES, new_figure
 from selkern.demo.attack.evaluate import EPS
-from selkern.demo.figure import STYLES, new_figure
 
 __all__ = ["draw_accuracy"]
 

@@ -68,9 +68,9 @@ def train(
     recipe: Recipe,
     at_step: Callable[[], object] = lambda: None,
 ) -> nn.Sequential:
-    """Train a network by the example's loop."""
+    """Train a network by the example's loop, where the images are."""
     torch.manual_seed(seed)
-    model: nn.Sequential = example.make_model()
+    model: nn.Sequential = example.make_model().to(images.images.device)
     inner = make_pgd(model, recipe.eps, recipe.attack_steps) if kind.is_attacked else _unchanged
 
     def attack(images: Tensor, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from selkern._benchmarks.tables import print_table
 from selkern.demo.attack.evaluate import EPS, Evaluation
 from selkern.demo.attack.networks import KINDS, Kind, Recipe
-from selkern.demo.attack.steps import ALPHA, ATTACK, REST, STEP, Memory, Steps
+from selkern.demo.attack.steps import ALPHA, ATTACK, REST, STEP, Steps
 from selkern.demo.selectivity.report import alpha_text
 from selkern.demo.timing import milliseconds, milliseconds_text
 
@@ -113,13 +113,16 @@ class Report:
 
     def _print_memory(self) -> None:
         memories = (self.steps.before, self.steps.after)
+        rows = [
+            ["resident, MiB", *(_mib_text(memory.resident_mib) for memory in memories)],
+            ["tensors", *(f"{memory.tensors}" for memory in memories)],
+        ]
+        if self.steps.before.gpu_mib is not None:
+            rows.append(["on the GPU, MiB", *(_mib_text(memory.gpu_mib) for memory in memories)])
         print_table(
             f"Memory, training at alpha = {alpha_text(ALPHA)}",
             ["", f"before {self.steps.count} steps", "after"],
-            [
-                ["resident, MiB", *map(_resident_text, memories)],
-                ["tensors", *(f"{memory.tensors}" for memory in memories)],
-            ],
+            rows,
         )
 
     def _print_times(self) -> None:
@@ -206,9 +209,12 @@ class Report:
     def _of_memory(self) -> str:
         steps = self.steps
         verdict = "is flat" if steps.memory_is_flat() else "is not flat"
+        on_gpu = ""
+        if steps.after.gpu_mib is not None:
+            on_gpu = f", {steps.growth_on_gpu_in_mib:+.1f} MiB on the GPU"
         return (
             f"Memory {verdict} over {steps.count} steps: {steps.growth_in_mib:+.1f} MiB resident, "
-            f"{steps.after.tensors - steps.before.tensors:+d} tensors."
+            f"{steps.after.tensors - steps.before.tensors:+d} tensors{on_gpu}."
         )
 
     def _of_time(self) -> str:
@@ -245,5 +251,5 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _resident_text(memory: Memory) -> str:
-    return "unknown" if memory.resident_mib is None else f"{memory.resident_mib:.1f}"
+def _mib_text(mib: float | None) -> str:
+    return "unknown" if mib is None else f"{mib:.1f}"

@@ -25,7 +25,7 @@ ATTACK, REST, STEP = "attack", "the rest", "whole step"
 WARMUP = 20
 ALPHA = -2.0
 GROWTH_IN_MIB = 8.0
-"""What the allocator may take without a step that keeps anything: one activation is 0.5 MiB."""
+"""What an allocator may take without a step that keeps anything: one activation is 0.5 MiB."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class Memory:
     resident_mib: float | None
     """None where the system does not tell."""
     tensors: int
+    gpu_mib: float | None = None
+    """What torch holds on the GPU; None where it trains on the CPU."""
 
     @classmethod
-    def now(cls) -> Memory:
+    def now(cls, device: torch.device) -> Memory:
         gc.collect()
         tensors = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
-        return cls(_resident_mib(), tensors)
+        on_gpu = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else None
+        return cls(_resident_mib(), tensors, on_gpu)
 
 
 @dataclass(frozen=True)
@@ -60,28 +63,42 @@ class Steps:
         """How much more memory is resident; 0 where the system does not tell."""
         return (self.after.resident_mib or 0.0) - (self.before.resident_mib or 0.0)
 
+    @property
+    def growth_on_gpu_in_mib(self) -> float:
+        """How much more torch holds on the GPU; 0 where it trains on the CPU."""
+        return (self.after.gpu_mib or 0.0) - (self.before.gpu_mib or 0.0)
+
     def memory_is_flat(self) -> bool:
-        return self.after.tensors <= self.before.tensors and self.growth_in_mib <= GROWTH_IN_MIB
+        growth = max(self.growth_in_mib, self.growth_on_gpu_in_mib)
+        return self.after.tensors <= self.before.tensors and growth <= GROWTH_IN_MIB
 
 
 class _Watch:
     """Stands in for the attack of a network that trains, and so sees every step begin."""
 
-    def __init__(self, attack: Callable[[Tensor, Tensor], Tensor], steps: int) -> None:
+    def __init__(
+        self, attack: Callable[[Tensor, Tensor], Tensor], steps: int, device: torch.device
+    ) -> None:
         self.attack = attack
         self.steps = steps
+        self.device = device
         self.seconds: dict[str, list[float]] = {ATTACK: [], STEP: []}
         self.memory: list[Memory] = []
         self.start = math.nan
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.seconds[STEP].append(perf_counter() - self.start)
+        self.seconds[STEP].append(self._now() - self.start)
         if len(self.seconds[STEP]) - 1 in (WARMUP, WARMUP + self.steps):
-            self.memory.append(Memory.now())
-        self.start = perf_counter()
+            self.memory.append(Memory.now(self.device))
+        self.start = self._now()
         adv = self.attack(images, labels)
-        self.seconds[ATTACK].append(perf_counter() - self.start)
+        self.seconds[ATTACK].append(self._now() - self.start)
         return adv
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return perf_counter()
 
     def result(self) -> Steps:
         # What ended when a step began was the one before.
@@ -94,8 +111,9 @@ class _Watch:
 def watch_steps(images: Images, recipe: Recipe, steps: int) -> Steps:
     """Watch so many steps of the example's training, after some that are not watched."""
     torch.manual_seed(recipe.seed)
-    model = example.make_model()
-    watch = _Watch(make_pgd(model, recipe.eps, recipe.attack_steps), steps)
+    device = images.images.device
+    model = example.make_model().to(device)
+    watch = _Watch(make_pgd(model, recipe.eps, recipe.attack_steps), steps, device)
     example.train(
         model,
         images.images,

@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 from selkern._benchmarks import machine
-from selkern._benchmarks.measure import measure_all
+from selkern._benchmarks.measure import measure_all, works_of
 from selkern._benchmarks.report import print_targets
 from selkern._benchmarks.works import POOLING, SELECTIVITY
 from selkern._benchmarks.works.training import TrainingStep
-from selkern.demo.command import (
-    make_parser,
-    print_json,
-    progress,
-    read_options,
-    say,
-    threads,
-    write_json,
-)
+from selkern._command import Parser, current, print_json, progress, say, threads, write_json
+from selkern.demo.command import make_parser, read_options
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.selectivity.evaluate import evaluate
 from selkern.demo.selectivity.figure import draw_selectivity
@@ -44,13 +38,13 @@ ROUNDS, QUICK_ROUNDS = 40, 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns 1 if selectivity did not rise with alpha."""
     options = read_options(_parser(), arguments)
-    with threads(options.threads):
+    with threads(options.threads), current(options.device):
         results = _measure(options)
-    say(f"written to {options.output}")
+    say(f"written to {options.output}", quiet=options.quiet)
     return 0 if rises_with_alpha(results) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = make_parser(
         "selectivity",
         "Train a small network on scikit-learn's digits at alpha = -2, 0 and +2 with the fused "
@@ -65,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace) -> list[Result]:
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
-    results = _train_all(load_digits(), recipe, options)
-    data = {"recipe": asdict(recipe), **machine.describe(), **as_data(results)}
+    results = _train_all(load_digits().to(options.device), recipe, options)
+    data = {"recipe": asdict(recipe), **machine.describe(options.device), **as_data(results)}
     write_json(data, options.output / "demo.json")
     draw_selectivity(
         {result.alpha: result.evaluation.index for result in results},
@@ -84,8 +78,13 @@ def _measure(options: argparse.Namespace) -> list[Result]:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    works = (*POOLING, *SELECTIVITY, TrainingStep)
-    benchmark = measure_all([work.name for work in works], quick=True, say=say)
+    there = works_of(options.device)
+    benchmark = measure_all(
+        [work.name for work in (*POOLING, *SELECTIVITY, TrainingStep) if work.name in there],
+        device=options.device,
+        quick=True,
+        say=partial(say, quiet=options.quiet),
+    )
     write_json(benchmark, options.output / "benchmark.json")
     if not options.json:
         print_targets(benchmark)
@@ -96,7 +95,7 @@ def _train_all(digits: Digits, recipe: Recipe, options: argparse.Namespace) -> l
     steps = recipe.steps(digits.train)
     results = []
     for alpha in ALPHAS:
-        with progress(f"alpha = {alpha_text(alpha)}", steps, options.no_progress) as after_step:
+        with progress(f"alpha = {alpha_text(alpha)}", steps, quiet=options.quiet) as after_step:
             training = train(alpha, digits.train, recipe, after_step)
         evaluation = evaluate(training.model, digits.test)
         batch = next(digits.train.batches(recipe.batch_size))

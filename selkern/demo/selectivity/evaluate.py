@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import selkern
+from selkern._outputs import LayerOutputs, layers_of_kind
 from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.outputs import LayerOutputs, layers_of_kind
+from selkern.study.measures import ClassSums
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -32,23 +33,6 @@ class Evaluation:
         return sum(self.index.values()) / len(self.index)
 
 
-class _ClassSums:
-    """Sums of a layer's spatial means over the samples of each class."""
-
-    def __init__(self) -> None:
-        self.sums: Tensor | float = 0.0
-        self.counts: Tensor | int = 0
-
-    def add(self, maps: Tensor, labels: Tensor) -> None:
-        means, counts = selkern.class_means(maps, labels, NUM_CLASSES)
-        self.sums = self.sums + means.double() * counts[:, None]
-        self.counts = self.counts + counts
-
-    def means(self) -> tuple[Tensor, Tensor]:
-        counts = torch.as_tensor(self.counts)
-        return self.sums / counts.clamp(min=1)[:, None], counts
-
-
 def evaluate(model: nn.Module, images: Images) -> Evaluation:
     """Evaluate a network on images.
 
@@ -56,14 +40,14 @@ def evaluate(model: nn.Module, images: Images) -> Evaluation:
     dead unit is one that answers to no image at all.
     """
     correct = 0
-    layers: dict[str, _ClassSums] = {}
+    layers: dict[str, ClassSums] = {}
     training = model.training
     model.eval()
     with torch.no_grad(), LayerOutputs(layers_of_kind(model, nn.ReLU)) as outputs:
         for batch in images.batches(BATCH_SIZE):
             correct += int((model(batch.images).argmax(1) == batch.labels).sum())
             for name, maps in outputs.maps.items():
-                layers.setdefault(name, _ClassSums()).add(maps, batch.labels)
+                layers.setdefault(name, ClassSums(NUM_CLASSES)).add(maps, batch.labels)
     model.train(training)
 
     class_means = {name: sums.means() for name, sums in layers.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from selkern.demo.figure import STYLES, new_figure
+from selkern._figure import STYLES, new_figure
 from selkern.demo.selectivity.report import alpha_text
 
 __all__ = ["draw_selectivity"]

@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 import selkern
+from selkern._benchmarks.clocks import nanoseconds_on
 from selkern._benchmarks.compare import interleave
 from selkern.demo.data import NUM_CLASSES, Images
 from selkern.demo.selectivity.train import Recipe, make_optimizer
@@ -36,7 +37,8 @@ def time_steps(
         name: _make_step(copy.deepcopy(model), alpha, batch, recipe, backend)
         for name, backend in STEPS.items()
     }
-    comparison = interleave(steps, rounds=rounds)
+    nanoseconds_of = nanoseconds_on(batch.images.device)
+    comparison = interleave(steps, rounds=rounds, nanoseconds_of=nanoseconds_of)
     return {name: milliseconds(comparison.time(name)) for name in steps}
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import selkern
+from selkern._outputs import LayerOutputs, layers_of_kind
 from selkern.demo import training
 from selkern.demo.agreement import accepted
 from selkern.demo.data import NUM_CLASSES, Images
-from selkern.demo.outputs import LayerOutputs, layers_of_kind
-from selkern.demo.selectivity.model import DigitsNet
+from selkern.study.selectivity.networks import DigitsNet
 
 __all__ = ["Recipe", "Training", "make_optimizer", "train"]
 
@@ -52,7 +52,7 @@ def train(
     alpha : float
         Strength of the regularizer; a positive one raises selectivity.
     images : Images
-        The images to train on.
+        The images to train on, on the device to train on.
     recipe : Recipe
         How to train.
     after_step : callable, optional
@@ -64,7 +64,7 @@ def train(
         If a loss of plain PyTorch on the same activations differs by more than 1e-5.
     """
     torch.manual_seed(recipe.seed)
-    model = DigitsNet(NUM_CLASSES)
+    model = DigitsNet(NUM_CLASSES).to(images.images.device)
     optimizer = make_optimizer(model, recipe)
     order = torch.Generator().manual_seed(recipe.seed)
     differences: list[float] = []

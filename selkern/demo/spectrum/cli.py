@@ -9,15 +9,8 @@ from dataclasses import asdict
 from torch import Tensor
 
 from selkern._benchmarks import machine
-from selkern.demo.command import (
-    make_parser,
-    print_json,
-    progress,
-    read_options,
-    say,
-    threads,
-    write_json,
-)
+from selkern._command import Parser, current, print_json, progress, say, threads, write_json
+from selkern.demo.command import make_parser, read_options
 from selkern.demo.data import Digits, load_digits
 from selkern.demo.spectrum.evaluate import evaluate
 from selkern.demo.spectrum.figure import draw_spectra
@@ -38,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns 1 if the exact mode did not give the spectrum it was asked for."""
     options = read_options(_parser(), arguments)
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
-    with threads(options.threads):
+    with threads(options.threads), current(options.device):
         report = _measure(recipe, options)
-        data = {"recipe": asdict(recipe), **machine.describe(), **report.as_data()}
+        data = {"recipe": asdict(recipe), **machine.describe(options.device), **report.as_data()}
     write_json(data, options.output / "spectrum.json")
     draw_spectra(_panels(report), options.output / "spectrum.png")
     if options.json:
@@ -48,11 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         report.print()
         print(report.conclusion())
-    say(f"written to {options.output}")
+    say(f"written to {options.output}", quiet=options.quiet)
     return 0 if report.reached() else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     return make_parser(
         "spectrum",
         "Fit a power law to the spectrum of scikit-image's photographs, and train a small network "
@@ -66,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(recipe: Recipe, options: argparse.Namespace) -> Report:
-    digits = load_digits()
-    say("photographs")
+    digits = load_digits().to(options.device)
+    say("photographs", quiet=options.quiet)
     size = QUICK_PATCH_SIZE if options.quick else PATCH_SIZE
     each = QUICK_PATCHES_EACH if options.quick else PATCHES_EACH
-    photographs = spectrum_of_patches(load_patches(size, each, options.seed))
+    photographs = spectrum_of_patches(load_patches(size, each, options.seed).to(options.device))
     results = {mode: _train(mode, digits, recipe, options) for mode in MODES}
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     return Report(
@@ -84,7 +77,7 @@ def _measure(recipe: Recipe, options: argparse.Namespace) -> Report:
 
 
 def _train(mode: str, digits: Digits, recipe: Recipe, options: argparse.Namespace) -> Result:
-    with progress(mode, recipe.steps(digits.train), options.no_progress) as after_step:
+    with progress(mode, recipe.steps(digits.train), quiet=options.quiet) as after_step:
         training = train(mode, digits.train, recipe, after_step)
     return Result(training, evaluate(training.model, digits))
 

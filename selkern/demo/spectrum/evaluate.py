@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import selkern
 from selkern import analysis
 from selkern._benchmarks.losses import ANCHOR
+from selkern._outputs import LayerOutputs
 from selkern.demo.data import Digits
-from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers
 
 __all__ = ["FIRST_RANK", "SHORT_FIT", "Evaluation", "Layer", "evaluate"]
@@ -52,7 +52,7 @@ def evaluate(model: nn.Module, digits: Digits) -> Evaluation:
 
 
 def _layer(x: Tensor) -> Layer:
-    spectrum = selkern.eigenspectrum(x.double())
+    spectrum = selkern.eigenspectrum(x.double()).cpu()
     return Layer(
         spectrum,
         whole=analysis.fit_power_law(spectrum, FIRST_RANK, len(spectrum)),

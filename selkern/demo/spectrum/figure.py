@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from selkern._benchmarks.losses import ANCHOR
-from selkern.demo.figure import STYLES, new_figure
+from selkern._figure import STYLES, new_figure
 
 __all__ = ["draw_spectra"]
 

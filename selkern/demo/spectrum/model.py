@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from selkern._outputs import layers_of_kind
 from selkern.demo.data import NUM_CLASSES
-from selkern.demo.outputs import layers_of_kind
 
 __all__ = ["HIDDEN_LAYERS", "hidden_layers", "make_network"]
 

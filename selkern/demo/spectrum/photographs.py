@@ -46,7 +46,7 @@ def load_patches(size: int, each: int, seed: int) -> Tensor:
 
 def spectrum_of_patches(patches: Tensor) -> PatchSpectrum:
     """Measure patches ``[N, D]``."""
-    spectrum = selkern.eigenspectrum(patches)
+    spectrum = selkern.eigenspectrum(patches).cpu()
     return PatchSpectrum(
         patches=patches.shape[0],
         pixels=patches.shape[1],

@@ -12,8 +12,8 @@ from selkern._benchmarks.losses import (
     published_loss,
     vectorised_loss,
 )
+from selkern._outputs import LayerOutputs
 from selkern.demo.data import Images
-from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers
 
 __all__ = ["PlainRegularizer", "principal_axes"]

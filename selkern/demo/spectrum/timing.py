@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 import selkern
+from selkern._benchmarks.clocks import nanoseconds_on
 from selkern._benchmarks.compare import Comparison, interleave
 from selkern.demo.data import Images
 from selkern.demo.spectrum.plain import PlainRegularizer
@@ -38,7 +39,8 @@ def time_steps(model: nn.Module, images: Images, recipe: Recipe, rounds: int) ->
     Every kind trains a copy of the network further. Bases are found before the first step, once.
     """
     steps = {name: _make_step(copy.deepcopy(model), images, recipe, name) for name in STEPS}
-    return interleave(steps, rounds=rounds)
+    nanoseconds_of = nanoseconds_on(images.images.device)
+    return interleave(steps, rounds=rounds, nanoseconds_of=nanoseconds_of)
 
 
 def _make_step(model: nn.Module, images: Images, recipe: Recipe, kind: str) -> Callable[[], object]:

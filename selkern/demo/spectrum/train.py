@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import selkern
+from selkern._outputs import LayerOutputs
 from selkern.demo import training
 from selkern.demo.agreement import accepted
 from selkern.demo.data import Images
-from selkern.demo.outputs import LayerOutputs
 from selkern.demo.spectrum.model import hidden_layers, make_network
 from selkern.demo.spectrum.plain import principal_axes
 
@@ -63,7 +63,7 @@ def train(
         Whether, and from which eigenvalues, the regularizer is taken. A frozen basis is found anew
         in every epoch.
     images : Images
-        The images to train on.
+        The images to train on, on the device to train on.
     recipe : Recipe
         How to train.
     after_step : callable, optional
@@ -75,7 +75,7 @@ def train(
         If a loss of plain PyTorch on the same activations differs by more than 1e-4.
     """
     torch.manual_seed(recipe.seed)
-    model = make_network(recipe.width)
+    model = make_network(recipe.width).to(images.images.device)
     optimizer = make_optimizer(model, recipe)
     order = torch.Generator().manual_seed(recipe.seed)
     differences: list[float] = []

@@ -1,4 +1,4 @@
-"""A small convolutional network for the digits."""
+"""The networks of the study."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class DigitsNet(nn.Module):
     Without BatchNorm a positive alpha kills nearly every unit.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, channels: int = 1) -> None:
         super().__init__()
-        channels = (1, *WIDTHS)
-        for index, (before, after) in enumerate(zip(channels, WIDTHS)):
+        for index, (before, after) in enumerate(zip((channels, *WIDTHS), WIDTHS)):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if index in POOLED_BEFORE else []
             layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
             self.add_module(f"conv{index + 1}", nn.Sequential(*layers))
@@ -29,7 +28,7 @@ class DigitsNet(nn.Module):
         self.classifier = nn.Linear(WIDTHS[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[N, num_classes]`` of images ``[N, 1, 8, 8]``."""
+        """Logits ``[N, num_classes]`` of images ``[N, channels, H, W]``."""
         x = images
         for name, layer in self.named_children():
             if name != "classifier":

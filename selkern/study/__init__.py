@@ -1,0 +1,1 @@
+"""The two papers' findings as commands: ``python -m selkern study``."""

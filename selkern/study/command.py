@@ -1,0 +1,145 @@
+"""What the commands of all studies share: options, the run, and what it leaves."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selkern import _command
+from selkern._command import (
+    Parser,
+    as_json,
+    positive,
+    print_json,
+    progress,
+    say,
+    write_json,
+    write_whole,
+)
+from selkern.study.base import Study
+from selkern.study.findings import findings_table
+from selkern.study.folder import Folder
+from selkern.study.processes import cores, run_cells
+from selkern.study.report import Report
+
+__all__ = [
+    "PRESETS",
+    "PROGRAM",
+    "add_training_options",
+    "choose_preset",
+    "make_parser",
+    "run",
+    "seeds",
+    "show",
+    "write",
+]
+
+PROGRAM = "python -m selkern study"
+PRESETS = ("paper", "small")
+
+
+def make_parser(name: str, description: str) -> Parser:
+    """A parser of the options that every study has."""
+    parser = _command.make_parser(f"{PROGRAM} {name}", description)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(f"selkern-study-{name}"),
+        help="folder for the results; a study that was stopped goes on there "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def add_training_options(parser: Parser) -> None:
+    """Add the options of studies that train networks."""
+    parser.add_argument(
+        "--data",
+        default="digits",
+        help="digits, scikit-learn's, or a folder with MNIST, CIFAR-10 or Tiny ImageNet as "
+        "published (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="networks and schedules of the paper, or small ones (default: small for the digits, "
+        "paper otherwise)",
+    )
+    parser.add_argument("--seeds", type=positive, help="number of networks of each kind")
+    parser.add_argument("--epochs", type=positive, help="instead of the preset's")
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        help="networks trained at a time (default: the number of cores, on a GPU 1)",
+    )
+    parser.add_argument(
+        "--threads", type=positive, help="threads of each (default: its share of the cores)"
+    )
+
+
+def choose_preset(options: argparse.Namespace) -> str:
+    """The preset that was asked for, or the one for these images."""
+    preset: str | None = options.preset
+    return preset or ("small" if options.data == "digits" else "paper")
+
+
+def seeds(options: argparse.Namespace, count: int) -> range:
+    """The seeds of the networks of each kind."""
+    return range(options.seed, options.seed + (options.seeds or count))
+
+
+def run(study: Study, parser: Parser, options: argparse.Namespace) -> int:
+    """Finish a study and write its report; returns 1 if a network failed."""
+    folder = Folder(options.output)
+    processes = options.processes or (1 if options.device.type == "cuda" else cores())
+    threads = options.threads or max(1, cores() // processes)
+    try:
+        with folder.opened(study.settings()):
+            failed = _finish(study, folder, processes, threads, options.quiet)
+            report = study.report(study.rows(folder), options.output)
+            write(report, options.output, rows=study.rows(folder))
+    except (OSError, ValueError) as error:
+        parser.error(f"--output: {error}")
+    show(report, options)
+    for cell, text in failed.items():
+        say(f"{parser.prog}: {cell.kind}, seed {cell.seed}: {text}")
+    return 1 if failed else 0
+
+
+def _finish(
+    study: Study, folder: Folder, processes: int, threads: int, quiet: bool
+) -> dict[Any, str]:
+    missing = study.missing(folder)
+    count = len(study.cells())
+    if len(missing) < count:
+        say(f"{count - len(missing)} of {count} networks are finished already", quiet=quiet)
+    if not missing:
+        return {}
+    with progress(f"{len(missing)} networks", sum(missing.values()), quiet=quiet) as advance:
+        return run_cells(
+            study,
+            missing,
+            folder,
+            processes=min(processes, len(missing)),
+            threads=threads,
+            tick=lambda steps: advance(steps=steps),
+        )
+
+
+def write(report: Report, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``report.md``, ``summary.json`` and ``results.jsonl``."""
+    lines = "".join(f"{as_json(row)}\n" for row in rows)
+    write_whole(path / "results.jsonl", lines.encode())
+    write_json(report.as_data(), path / "summary.json")
+    write_whole(path / "report.md", report.markdown().encode())
+
+
+def show(report: Report, options: argparse.Namespace) -> None:
+    """Print the findings."""
+    if options.json:
+        print_json(report.as_data())
+    else:
+        print(findings_table(report.findings), end="")
+    say(f"written to {options.output}", quiet=options.quiet)

@@ -1,0 +1,76 @@
+"""What a paper found, what was measured here, and whether the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selkern.study.statistics import CONFIDENCE, Interval
+
+__all__ = ["AGREES", "CANNOT_BE_TOLD", "DISAGREES", "Finding", "findings_table"]
+
+AGREES, DISAGREES, CANNOT_BE_TOLD = "agrees", "disagrees", "cannot be told"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of a paper against one number with its interval over seeds.
+
+    The number agrees where its whole interval lies on the side of ``threshold`` that the paper
+    says, disagrees where it lies on the other, and cannot be told where it holds the threshold or
+    where there are too few seeds for an interval.
+    """
+
+    claim: str
+    """What the paper found."""
+    measure: str
+    """What the number is."""
+    value: Interval | None
+    """None where it could not be measured; ``reason`` then says why."""
+    is_above: bool
+    """Whether the paper's finding is a value above the threshold."""
+    threshold: float = 0.0
+    form: str = "+.2f"
+    reason: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether what was measured agrees with the paper."""
+        if self.value is None or self.value.low is None or self.value.high is None:
+            return CANNOT_BE_TOLD
+        is_above, is_below = self.value.low > self.threshold, self.value.high < self.threshold
+        if not is_above and not is_below:
+            return CANNOT_BE_TOLD
+        return AGREES if is_above is self.is_above else DISAGREES
+
+    def as_data(self) -> dict[str, Any]:
+        """The finding as JSON."""
+        value = self.value
+        return {
+            "claim": self.claim,
+            "measure": self.measure,
+            "expected": f"{'above' if self.is_above else 'below'} {self.threshold:g}",
+            "mean": None if value is None else value.mean,
+            "interval": None if value is None else [value.low, value.high],
+            "seeds": None if value is None else value.count,
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """A Markdown table of findings."""
+    lines = [
+        f"| the paper | measured here | expected | value [{CONFIDENCE:.0%} interval] | verdict |",
+        "| --- | --- | --- | ---: | --- |",
+    ]
+    for finding in findings:
+        expected = f"{'above' if finding.is_above else 'below'} {finding.threshold:g}"
+        value = "-" if finding.value is None else finding.value.text(finding.form)
+        verdict = f"**{finding.verdict}**"
+        reason = f": {finding.reason}" if finding.reason else ""
+        lines.append(
+            f"| {finding.claim} | {finding.measure} | {expected} | {value} | {verdict}{reason} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,119 @@
+"""The folder of a study: what is finished lies there, and is never done again."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selkern._command import write_json, write_whole
+
+__all__ = ["Folder", "Row"]
+
+Row = dict[str, Any]
+"""One measurement: what was measured on which network under which perturbation."""
+
+_LEFT_BEHIND = ".*.part"
+
+
+class Folder:
+    """Results of a study on disk.
+
+    Every finished part of a cell is a file that is written whole, so that a study which was killed
+    goes on with what is missing.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def opened(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the folder for one study with these settings.
+
+        Raises
+        ------
+        ValueError
+            If another process holds it, or it has results of other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.path} is in use by another study") from None
+            self._check(settings)
+            for unfinished in self.path.rglob(_LEFT_BEHIND):
+                unfinished.unlink(missing_ok=True)
+            yield
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        path = self.path / "study.json"
+        wanted = json.loads(json.dumps(settings))
+        if not path.exists():
+            write_json(wanted, path)
+            return
+        found = _read(path)
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                raise ValueError(
+                    f"{self.path} holds results with {name} = {found.get(name)!r}, and this study "
+                    f"has {wanted.get(name)!r}: choose another folder"
+                )
+
+    def is_done(self, cell: str, part: str) -> bool:
+        """Whether a part of a cell is finished."""
+        return self._part(cell, part).exists()
+
+    def write(self, cell: str, part: str, rows: Sequence[Row]) -> None:
+        """Keep the measurements of a part, which is then finished."""
+        path = self._part(cell, part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(list(rows), path)
+
+    def read(self, cell: str, part: str) -> list[Row]:
+        """Return the measurements of a finished part."""
+        return list(_read(self._part(cell, part)))
+
+    def save(self, cell: str, name: str, state: Mapping[str, Any]) -> None:
+        """Keep the state of a network or of its training."""
+        content = io.BytesIO()
+        torch.save(dict(state), content)
+        path = self._state(cell, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.getvalue())
+
+    def load(self, cell: str, name: str, device: torch.device) -> dict[str, Any] | None:
+        """Return a state that was saved, or None."""
+        path = self._state(cell, name)
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        return state
+
+    def remove(self, cell: str, name: str) -> None:
+        """Forget a state."""
+        self._state(cell, name).unlink(missing_ok=True)
+
+    def _part(self, cell: str, part: str) -> Path:
+        return self.path / "cells" / cell / f"{part}.json"
+
+    def _state(self, cell: str, name: str) -> Path:
+        return self.path / "cells" / cell / f"{name}.pt"
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} must be JSON as it was written here: {error}") from error

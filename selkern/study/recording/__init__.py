@@ -1,0 +1,1 @@
+"""Two-repeat neural recordings and the spectra of networks (Stringer et al. 2019)."""

@@ -1,0 +1,1 @@
+"""Class selectivity and robustness (Leavitt & Morcos, arXiv 2007.04440)."""

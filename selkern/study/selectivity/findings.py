@@ -1,0 +1,183 @@
+"""The findings of Leavitt & Morcos, each against a number with its interval over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from selkern.study.findings import Finding
+from selkern.study.measures import FRACTIONS
+from selkern.study.selectivity.summary import (
+    Network,
+    Value,
+    correlations,
+    differences,
+    slope_differences,
+)
+from selkern.study.statistics import Interval, interval
+
+__all__ = ["MAIN", "make_findings"]
+
+MAIN = 2.0
+"""The paper's main comparisons are at alpha = -2, 0 and +2; correlations are between these."""
+
+FALL_IN_SELECTIVITY = 2.5
+"""At no cost in accuracy, of CIFAR-10."""
+RISE_IN_ACCURACY = 2.0
+"""With lower selectivity on Tiny ImageNet, in percentage points."""
+TINY_IMAGENET_CLASSES = 200
+
+_CORRUPTIONS = "lower selectivity is more robust to corruptions"
+_ATTACKS = "higher selectivity is more robust to {}"
+_DIMENSIONS = "lower selectivity raises the dimensionality of the change"
+
+selectivity: Value = attrgetter("selectivity")
+clean: Value = attrgetter("clean")
+corrupted: Value = attrgetter("corrupted")
+fgsm: Value = attrgetter("fgsm")
+pgd: Value = attrgetter("pgd")
+
+
+def corruption_dimensionality(network: Network) -> float:
+    """For 95 % of the variance."""
+    return network.corruption_dimensionality[FRACTIONS.index(0.95)]
+
+
+def attack_dimensionality(network: Network) -> float:
+    """For 95 % of the variance."""
+    return network.attack_dimensionality[FRACTIONS.index(0.95)]
+
+
+def make_findings(networks: Sequence[Network], num_classes: int) -> list[Finding]:
+    """Hold every finding against what was measured."""
+    main = [network for network in networks if abs(network.alpha) <= MAIN]
+    return [
+        *_of_corruptions(main),
+        *_of_attacks(main),
+        *_of_dimensionality(main),
+        _fall_at_no_cost(networks),
+        _rise_in_accuracy(networks, num_classes),
+    ]
+
+
+def _of_corruptions(main: Sequence[Network]) -> list[Finding]:
+    return [
+        _correlation(_CORRUPTIONS, main, corrupted, "accuracy under corruptions", is_above=False),
+        _difference(_CORRUPTIONS, main, -MAIN, 0.0, corrupted, "accuracy under corruptions"),
+        _difference(_CORRUPTIONS, main, 0.0, MAIN, corrupted, "accuracy under corruptions"),
+    ]
+
+
+def _of_attacks(main: Sequence[Network]) -> list[Finding]:
+    findings = []
+    for name, value in (("FGSM", fgsm), ("PGD", pgd)):
+        claim, what = _ATTACKS.format(name), f"accuracy under {name}"
+        findings += [
+            _correlation(claim, main, value, what, is_above=True),
+            _difference(claim, main, MAIN, 0.0, value, what),
+            _difference(claim, main, 0.0, -MAIN, value, what),
+        ]
+    return findings
+
+
+def _of_dimensionality(main: Sequence[Network]) -> list[Finding]:
+    of_corruptions, of_attacks = corruption_dimensionality, attack_dimensionality
+    what = "dimensionality (95 %) of the change by {}"
+    return [
+        _correlation(
+            f"{_DIMENSIONS} that corruptions cause",
+            main,
+            of_corruptions,
+            what.format("corruptions"),
+            is_above=False,
+        ),
+        _correlation(
+            f"{_DIMENSIONS} that attacks cause",
+            main,
+            of_attacks,
+            what.format("attacks"),
+            is_above=False,
+        ),
+        Finding(
+            f"{_DIMENSIONS} clearly more for attacks than for corruptions",
+            "slope of dimensionality (95 %) over SI, attacks minus corruptions, within a seed",
+            slope_differences(main, selectivity, of_attacks, of_corruptions),
+            is_above=False,
+            form="+.3f",
+        ),
+    ]
+
+
+def _correlation(
+    claim: str, main: Sequence[Network], value: Value, what: str, *, is_above: bool
+) -> Finding:
+    strengths = {network.alpha for network in main}
+    measure = f"rank correlation of measured SI and {what} over {len(strengths)} strengths"
+    return Finding(claim, measure, correlations(main, selectivity, value), is_above)
+
+
+def _difference(
+    claim: str, main: Sequence[Network], alpha: float, base: float, value: Value, what: str
+) -> Finding:
+    measure = f"{what} at alpha = {alpha:+g} minus at {base:+g}, percentage points"
+    measured = differences(main, alpha, base, lambda network: 100 * value(network))
+    missing = {alpha, base} - {network.alpha for network in main}
+    reason = f"there is no alpha = {min(missing):g}" if missing else ""
+    return Finding(claim, measure, None if missing else measured, is_above=True, reason=reason)
+
+
+def _fall_at_no_cost(networks: Sequence[Network]) -> Finding:
+    """At the strongest alpha below 0 whose accuracy is not measurably below that at 0."""
+    claim = f"selectivity can fall {FALL_IN_SELECTIVITY:g} times at no cost in accuracy (CIFAR-10)"
+    free = [
+        alpha
+        for alpha in sorted({network.alpha for network in networks if network.alpha < 0})
+        if _is_free(differences(networks, alpha, 0.0, clean))
+    ]
+    if not free:
+        measure = "SI at alpha = 0 over that at an alpha below"
+        return Finding(
+            claim, measure, None, is_above=True, reason="accuracy falls at each, or cannot be told"
+        )
+    alpha = free[0]
+    cost = differences(networks, alpha, 0.0, lambda network: 100 * clean(network))
+    return Finding(
+        claim,
+        f"SI at alpha = 0 over that at {alpha:g}, where accuracy changes by {cost.text('+.2f')} "
+        "percentage points",
+        _ratios(networks, alpha),
+        is_above=True,
+        threshold=FALL_IN_SELECTIVITY,
+        form=".2f",
+    )
+
+
+def _is_free(cost: Interval) -> bool:
+    return cost.high is not None and cost.high >= 0
+
+
+def _ratios(networks: Sequence[Network], alpha: float) -> Interval:
+    at = {(network.alpha, network.seed): network.selectivity for network in networks}
+    seeds = [seed for strength, seed in at if strength == alpha and (0.0, seed) in at]
+    return interval([at[0.0, seed] / at[alpha, seed] for seed in seeds if at[alpha, seed] > 0])
+
+
+def _rise_in_accuracy(networks: Sequence[Network], num_classes: int) -> Finding:
+    claim = "accuracy rises by over 2 percentage points with lower selectivity (Tiny ImageNet)"
+    below = sorted({network.alpha for network in networks if network.alpha < 0})
+    if num_classes != TINY_IMAGENET_CLASSES or not below:
+        measure = "accuracy at the best alpha below 0 minus at 0, percentage points"
+        reason = "not Tiny ImageNet" if below else "no alpha below 0"
+        return Finding(claim, measure, None, is_above=True, reason=reason)
+    gains = {
+        alpha: differences(networks, alpha, 0.0, lambda network: 100 * clean(network))
+        for alpha in below
+    }
+    best = max(gains, key=lambda alpha: gains[alpha].mean)
+    return Finding(
+        claim,
+        f"accuracy at alpha = {best:g}, the best below 0, minus at 0, percentage points",
+        gains[best],
+        is_above=True,
+        threshold=RISE_IN_ACCURACY,
+    )

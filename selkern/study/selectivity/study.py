@@ -1,0 +1,222 @@
+"""Train at each strength and seed, and measure each network under every perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from selkern import SelectivityRegularizer, data
+from selkern._outputs import layers_of_kind
+from selkern.attacks import FGSM, PGD
+from selkern.data.corruptions import corrupt, corruptions_for
+from selkern.study.base import Cell, Study, Tick
+from selkern.study.folder import Folder, Row
+from selkern.study.images import StudyImages, load_study_images
+from selkern.study.measures import accuracy, selectivity, under_perturbation
+from selkern.study.report import Report
+from selkern.study.selectivity.presets import NETWORKS, SWEPT_EPS, SWEPT_STEP, Preset
+from selkern.study.training import Objective, Trainer
+
+__all__ = ["CLEAN", "FGSM_NAME", "PGD_NAME", "SWEPT_NAME", "TRAINING", "SelectivityStudy"]
+
+TRAINING, CLEAN = "training", "none"
+FGSM_NAME, PGD_NAME, SWEPT_NAME = "FGSM", "PGD", f"PGD of steps of {SWEPT_STEP:g}"
+SEVERITIES = (1, 2, 3, 4, 5)
+
+Perturb = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Regularized(Objective):
+    """Cross entropy minus alpha times the mean selectivity of every ReLU."""
+
+    def __init__(self, model: nn.Module, regularizer: SelectivityRegularizer) -> None:
+        super().__init__(model)
+        self.regularizer = regularizer
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self.model(images), labels) + self.regularizer(labels)
+
+
+@dataclass(frozen=True)
+class SelectivityStudy(Study):
+    """The study of Leavitt & Morcos.
+
+    Parameters
+    ----------
+    source : str
+        Where the images are, as for :func:`selkern.data.load_images`.
+    preset : Preset
+        Networks, schedule, strengths and attacks.
+    seeds : sequence of int
+        One network of each strength for each.
+    device : torch.device
+        Where networks are trained and measured.
+    corrupted : str, optional
+        A folder with published corrupted images; without it the test images are corrupted here.
+    """
+
+    source: str
+    preset: Preset
+    seeds: Sequence[int]
+    device: torch.device
+    corrupted: str | None = None
+
+    name: ClassVar[str] = "selectivity"
+    parts: ClassVar[tuple[str, ...]] = (TRAINING, "clean", "corruptions", "attacks")
+
+    @property
+    def images(self) -> StudyImages:
+        """The images."""
+        return load_study_images(self.source, self.preset.validation)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Everything but strengths and seeds, of which there may be more later."""
+        preset = asdict(self.preset)
+        del preset["alphas"], preset["seeds"]
+        return {
+            "study": self.name,
+            **preset,
+            **self.images.settings(),
+            "corruptions": sorted({name for name, _, _ in self._corruptions()}),
+            "corrupted images": "published" if self.corrupted else "made here",
+        }
+
+    def cells(self) -> Sequence[Cell]:
+        """One network for each strength and seed; all strengths of a seed together."""
+        return [
+            Cell(f"alpha={alpha:g}", seed) for seed in self.seeds for alpha in self.preset.alphas
+        ]
+
+    def steps(self, part: str) -> int:
+        """Epochs, and perturbed test sets."""
+        attacks = 2 * len(self.preset.eps) + len(self.preset.swept_steps)
+        counts = {
+            TRAINING: self.preset.recipe.epochs,
+            "clean": 1,
+            "corruptions": len(list(self._corruptions())),
+            "attacks": attacks,
+        }
+        return counts[part]
+
+    def measure(self, cell: Cell, part: str, folder: Folder, tick: Tick) -> list[Row]:
+        """Train a network, or measure it."""
+        if part == TRAINING:
+            return [self._train(cell, folder, tick)]
+        model = self._make_model(cell.seed)
+        state = folder.load(cell.name, "network", self.device)
+        if state is None:
+            raise FileNotFoundError(f"{folder.path} has no network of {cell.name}: remove its part")
+        model.load_state_dict(state)
+        layers = layers_of_kind(model, nn.ReLU)
+        rows = []
+        for row in self._measurements(part, model, layers, cell.seed):
+            rows.append({"alpha": self._alpha(cell), **row})
+            tick(1)
+        return rows
+
+    def report(self, rows: Sequence[Row], path: Path) -> Report:
+        """The report on all that was measured."""
+        from selkern.study.selectivity.report import make_report
+
+        return make_report(self, rows, path)
+
+    def _alpha(self, cell: Cell) -> float:
+        return float(cell.kind.removeprefix("alpha="))
+
+    def _make_model(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        channels, _, _ = self.images.shape
+        model = NETWORKS[self.preset.network](self.images.num_classes, channels=channels)
+        return model.to(self.device)
+
+    def _train(self, cell: Cell, folder: Folder, tick: Tick) -> Row:
+        model = self._make_model(cell.seed)
+        alpha = self._alpha(cell)
+        with SelectivityRegularizer(model, self.images.num_classes, alpha=alpha) as regularizer:
+            objective = _Regularized(model, regularizer)
+            trainer = Trainer(model, objective, self.preset.recipe, cell.seed, self.device)
+            trained = trainer.run(self.images.train, self.images.validation, folder, cell, tick)
+        return {"alpha": alpha, "perturbation": TRAINING, "strength": 0, **asdict(trained)}
+
+    def _measurements(
+        self, part: str, model: nn.Module, layers: Mapping[str, nn.Module], seed: int
+    ) -> Iterator[Row]:
+        if part == "clean":
+            right, index = selectivity(model, self._test_batches(), layers, self.images.num_classes)
+            yield {"perturbation": CLEAN, "strength": 0, "accuracy": right, "selectivity": index}
+            return
+        perturbations = self._corruptions() if part == "corruptions" else self._attacks(model, seed)
+        for name, strength, perturb in perturbations:
+            measured = (
+                asdict(under_perturbation(model, self._test_batches(), layers, perturb))
+                if perturb is not None
+                else {"accuracy": self._accuracy_on_unpaired(model, name, int(strength))}
+            )
+            yield {"perturbation": name, "strength": strength, **measured}
+
+    def _test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.images.test.batches(self.preset.evaluation_batch, device=self.device)
+
+    def _corruptions(self) -> Iterator[tuple[str, float, Perturb | None]]:
+        """Each corruption and severity; None for images that do not pair with the test set's."""
+        if self.corrupted is not None:
+            sets = data.load_corrupted(self.corrupted)
+            for name in sets.names:
+                for severity in sets.severities:
+                    yield name, severity, self._published(sets, name, severity)
+            return
+        channels, _, _ = self.images.shape
+        for name in corruptions_for(channels):
+            for severity in SEVERITIES:
+                yield name, severity, _Corruption(name, severity, self.device)
+
+    def _published(self, sets: data.CorruptedSets, name: str, severity: int) -> Perturb | None:
+        if not sets.is_paired:
+            return None
+        batches: Iterator[tuple[Tensor, Tensor]] | None = None
+
+        def perturb(images: Tensor, labels: Tensor) -> Tensor:
+            nonlocal batches
+            if batches is None:
+                corrupted = sets.load(name, severity)
+                batches = corrupted.batches(self.preset.evaluation_batch, device=self.device)
+            perturbed, theirs = next(batches)
+            if not torch.equal(theirs, labels):
+                raise ValueError(
+                    f"{self.corrupted} must hold the test images in their order, and {name} has "
+                    "other labels"
+                )
+            return perturbed
+
+        return perturb
+
+    def _accuracy_on_unpaired(self, model: nn.Module, name: str, severity: int) -> float:
+        images = data.load_corrupted(str(self.corrupted)).load(name, severity)
+        return accuracy(model, images.batches(self.preset.evaluation_batch, device=self.device))
+
+    def _attacks(self, model: nn.Module, seed: int) -> Iterator[tuple[str, float, Perturb]]:
+        start = torch.Generator(self.device).manual_seed(seed)
+        steps = self.preset.pgd_steps
+        for eps in self.preset.eps:
+            yield FGSM_NAME, eps, FGSM(model, eps)
+            yield PGD_NAME, eps, PGD(model, eps, 2.5 * eps / steps, steps, generator=start)
+        for swept in self.preset.swept_steps:
+            yield SWEPT_NAME, swept, PGD(model, SWEPT_EPS, SWEPT_STEP, swept, random_start=False)
+
+
+class _Corruption:
+    """A corruption with random numbers of its own, the same for every network."""
+
+    def __init__(self, name: str, severity: int, device: torch.device) -> None:
+        self.name = name
+        self.severity = severity
+        self.generator = torch.Generator(device).manual_seed(severity)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        return corrupt(images, self.name, self.severity, generator=self.generator)
