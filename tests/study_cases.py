@@ -19,7 +19,6 @@ from selkern.study import training
 from selkern.study.base import Cell, Study, Tick
 from selkern.study.folder import Folder, Row
 from selkern.study.processes import run_cells
-from selkern.study.report import Report
 from selkern.study.training import Objective, Recipe, Trainer
 
 CPU = torch.device("cpu")
@@ -98,9 +97,6 @@ class LoggedStudy(Study):
         assert state is not None
         tick(1)
         return [{"sum": float(sum(value.double().sum() for value in state.values()))}]
-
-    def report(self, rows: Sequence[Row], path: Path) -> Report:
-        raise NotImplementedError
 
 
 class WaitingObjective(Objective):

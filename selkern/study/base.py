@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from selkern.study.folder import Folder, Row
-from selkern.study.report import Report
 
 __all__ = ["Cell", "Study", "Tick", "finish"]
 
@@ -56,10 +54,6 @@ class Study(ABC):
     @abstractmethod
     def measure(self, cell: Cell, part: str, folder: Folder, tick: Tick) -> list[Row]:
         """Do a part of a cell; those before it are finished."""
-
-    @abstractmethod
-    def report(self, rows: Sequence[Row], path: Path) -> Report:
-        """Say what the measurements show, and draw the report's figures into a folder."""
 
     def missing(self, folder: Folder) -> dict[Cell, int]:
         """Cells that are not finished, with the number of steps that are left."""

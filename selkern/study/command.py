@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selkern import _command
 from selkern._command import (
@@ -20,7 +20,7 @@ from selkern._command import (
 )
 from selkern.study.base import Study
 from selkern.study.findings import findings_table
-from selkern.study.folder import Folder
+from selkern.study.folder import Folder, Row
 from selkern.study.processes import cores, run_cells
 from selkern.study.report import Report
 
@@ -38,6 +38,8 @@ __all__ = [
 
 PROGRAM = "python -m selkern study"
 PRESETS = ("paper", "small")
+
+AnyStudy = TypeVar("AnyStudy", bound=Study)
 
 
 def make_parser(name: str, description: str) -> Parser:
@@ -90,16 +92,34 @@ def seeds(options: argparse.Namespace, count: int) -> range:
     return range(options.seed, options.seed + (options.seeds or count))
 
 
-def run(study: Study, parser: Parser, options: argparse.Namespace) -> int:
-    """Finish a study and write its report; returns 1 if a network failed."""
+def run(
+    study: AnyStudy,
+    make_report: Callable[[AnyStudy, Sequence[Row], Path], Report],
+    parser: Parser,
+    options: argparse.Namespace,
+) -> int:
+    """Finish a study and write its report; returns 1 if a network failed.
+
+    Parameters
+    ----------
+    study : Study
+        What to do.
+    make_report : callable
+        ``make_report(study, rows, path)``; it draws the report's figures into the folder.
+    parser : Parser
+        Of the command, for refusals.
+    options : argparse.Namespace
+        What it read.
+    """
     folder = Folder(options.output)
     processes = options.processes or (1 if options.device.type == "cuda" else cores())
     threads = options.threads or max(1, cores() // processes)
     try:
         with folder.opened(study.settings()):
             failed = _finish(study, folder, processes, threads, options.quiet)
-            report = study.report(study.rows(folder), options.output)
-            write(report, options.output, rows=study.rows(folder))
+            rows = study.rows(folder)
+            report = make_report(study, rows, options.output)
+            write(report, options.output, rows)
     except (OSError, ValueError) as error:
         parser.error(f"--output: {error}")
     show(report, options)
@@ -128,7 +148,7 @@ def _finish(
         )
 
 
-def write(report: Report, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write(report: Report, path: Path, rows: Sequence[Row]) -> None:
     """Write ``report.md``, ``summary.json`` and ``results.jsonl``."""
     lines = "".join(f"{as_json(row)}\n" for row in rows)
     write_whole(path / "results.jsonl", lines.encode())

@@ -16,6 +16,7 @@ from selkern.study.command import (
 )
 from selkern.study.images import image_shape
 from selkern.study.selectivity.presets import choose
+from selkern.study.selectivity.report import make_report
 from selkern.study.selectivity.study import SelectivityStudy
 
 __all__ = ["main"]
@@ -60,4 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = SelectivityStudy(
         options.data, preset, seeds(options, preset.seeds), options.device, options.corrupted
     )
-    return run(study, parser, options)
+    return run(study, make_report, parser, options)

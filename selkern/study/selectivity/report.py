@@ -93,7 +93,7 @@ def _milestones(milestones: Sequence[int]) -> str:
 def _remarks(study: SelectivityStudy) -> list[str]:
     remarks = [
         f"Correlations are within a seed, over the strengths from {-MAIN:g} to {MAIN:+g} that the "
-        "paper mainly compares; beyond them accuracy itself falls, and with it everything else.",
+        "paper mainly compares; beyond them accuracy itself may fall, and everything else with it.",
         "Where most corruptions cost little accuracy, as the table by corruption shows, the few "
         "that cost much decide the mean.",
         "No correction is made for the number of findings: of twenty that do not exist, one is "

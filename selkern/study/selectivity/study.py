@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +18,6 @@ from selkern.study.base import Cell, Study, Tick
 from selkern.study.folder import Folder, Row
 from selkern.study.images import StudyImages, load_study_images
 from selkern.study.measures import accuracy, selectivity, under_perturbation
-from selkern.study.report import Report
 from selkern.study.selectivity.presets import NETWORKS, SWEPT_EPS, SWEPT_STEP, Preset
 from selkern.study.training import Objective, Trainer
 
@@ -119,12 +117,6 @@ class SelectivityStudy(Study):
             rows.append({"alpha": self._alpha(cell), **row})
             tick(1)
         return rows
-
-    def report(self, rows: Sequence[Row], path: Path) -> Report:
-        """The report on all that was measured."""
-        from selkern.study.selectivity.report import make_report
-
-        return make_report(self, rows, path)
 
     def _alpha(self, cell: Cell) -> float:
         return float(cell.kind.removeprefix("alpha="))

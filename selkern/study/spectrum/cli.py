@@ -8,6 +8,7 @@ from selkern.study.command import add_training_options, choose_preset, make_pars
 from selkern.study.images import image_shape, load_study_images
 from selkern.study.spectrum.objectives import REGULARIZERS
 from selkern.study.spectrum.presets import choose
+from selkern.study.spectrum.report import make_report
 from selkern.study.spectrum.study import SpectrumStudy
 
 __all__ = ["main"]
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds(options, preset.seeds),
         options.device,
     )
-    return run(study, parser, options)
+    return run(study, make_report, parser, options)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

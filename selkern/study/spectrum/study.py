@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +16,6 @@ from selkern.study.base import Cell, Study, Tick
 from selkern.study.folder import Folder, Row
 from selkern.study.images import StudyImages, load_study_images
 from selkern.study.measures import accuracy, spectra
-from selkern.study.report import Report
 from selkern.study.spectrum.networks import Normalization, hidden_layers, make_network
 from selkern.study.spectrum.objectives import (
     JACOBIAN,
@@ -132,12 +130,6 @@ class SpectrumStudy(Study):
             rows.append({**kind, **row})
             tick(1)
         return rows
-
-    def report(self, rows: Sequence[Row], path: Path) -> Report:
-        """The report on all that was measured."""
-        from selkern.study.spectrum.report import make_report
-
-        return make_report(self, rows, path)
 
     def _is_shallow(self, network: str) -> bool:
         """Whether the last hidden layer of a network is all of them."""
