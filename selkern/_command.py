@@ -112,8 +112,11 @@ def positive(text: str) -> int:
 
 
 def non_negative(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return _at_least(text, 0)
+    """Read a whole number from 0 on that can seed random numbers."""
+    value = _at_least(text, 0)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be below 2**63, got {text!r}")
+    return value
 
 
 def _at_least(text: str, least: int) -> int:

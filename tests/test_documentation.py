@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -174,3 +175,21 @@ class TestReferencePages:
         for page in (DOCS / "api").glob("*.md"):
             assert f"\napi/{page.stem}\n" in index
             assert f"(api/{page.name})" in index
+
+
+def kept_findings() -> set[tuple[str, str, str]]:
+    """Claim, value and verdict of every finding of the studies that are kept."""
+    summaries = (ROOT / "benchmarks" / "results" / "studies").glob("*/summary.json")
+    findings = [
+        finding for path in summaries for finding in json.loads(path.read_text())["findings"]
+    ]
+    return {(finding["claim"], finding["value"], finding["verdict"]) for finding in findings}
+
+
+def test_the_readme_shows_findings_as_they_are_kept() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| the paper | measured on the digits | verdict |\n")
+    rows = [line.strip("|").split("|") for line in table.partition("\n\n")[0].splitlines()[1:]]
+    shown = [tuple(cell.strip(" *") for cell in row) for row in rows]
+    assert len(shown) >= 8
+    assert set(shown) <= kept_findings()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,20 @@ from selkern.study.measures import (
     under_perturbation,
 )
 from selkern.study.processes import run_cells
-from selkern.study.statistics import Interval, correlation, interval, slope
+from selkern.study.statistics import (
+    LEAST_VALUES,
+    Interval,
+    correlation,
+    interval,
+    remark_on_intervals,
+    slope,
+)
 from selkern.study.training import Objective, Recipe, Trainer
 
 pytest.importorskip("scipy")
 
 CELL = Cell("plain", 0)
+NORMAL = NormalDist()
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +120,17 @@ class TestFolder:
             pass
 
     def test_a_damaged_file_is_named(self, folder: Folder) -> None:
-        folder.write("a", "clean", [])
+        folder.write("a", "clean", [{"accuracy": 0.5}])
         path = folder.path / "cells" / "a" / "clean.json"
-        path.write_text("[{")
-        with pytest.raises(ValueError, match=r"clean\.json must be JSON"):
-            folder.read("a", "clean")
+        for content, message in (("[{", "must be JSON"), ("[]", "must hold measurements")):
+            path.write_text(content)
+            with pytest.raises(ValueError, match=rf"clean\.json {message}"):
+                folder.read("a", "clean")
+        folder.save("a", "network", make_model().state_dict())
+        state = path.with_name("network.pt")
+        state.write_bytes(state.read_bytes()[:500])
+        with pytest.raises(ValueError, match=r"network\.pt cannot be read"):
+            folder.load("a", "network", CPU)
 
 
 class Stopping(Objective):
@@ -321,6 +336,26 @@ class TestStatistics:
         standard_error = values.std() / 20
         assert many.high - many.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
+    def test_an_interval_is_corrected_for_bias_and_skew(self) -> None:
+        values = np.array([1.0, 1.1, 1.3, 1.4, 2.0, 2.1, 9.0])
+        drawn = np.random.default_rng(1).choice(values, (200_000, len(values))).mean(1)
+        result = interval(values.tolist())
+        bias = NORMAL.inv_cdf(float((drawn < values.mean()).mean()))
+        without = np.array([np.delete(values, i).mean() for i in range(len(values))])
+        differences = without.mean() - without
+        skew = (differences**3).sum() / (6 * (differences**2).sum() ** 1.5)
+        shares = []
+        for share in (0.025, 0.975):
+            shifted = bias + NORMAL.inv_cdf(share)
+            shares.append(NORMAL.cdf(bias + shifted / (1 - skew * shifted)))
+        assert (result.low, result.high) == pytest.approx(np.quantile(drawn, shares), rel=0.02)
+        assert result.high > np.quantile(drawn, 0.975) * 1.05
+
+    def test_the_remark_says_how_often_intervals_hold_the_mean(self) -> None:
+        assert "held the mean in 83% of cases" in remark_on_intervals(5)
+        assert "with 6 normal values" in remark_on_intervals(7)
+        assert "An interval needs 5 seeds" in remark_on_intervals(LEAST_VALUES - 1)
+
     def test_is_the_same_every_time(self) -> None:
         assert interval([1.0, 2.0, 4.0, 8.0, 9.0]) == interval([1.0, 2.0, 4.0, 8.0, 9.0])
 
@@ -374,6 +409,17 @@ class TestFindings:
         assert finding.verdict == CANNOT_BE_TOLD
         assert json.loads(json.dumps(finding.as_data()))["reason"] == "no such images"
         assert "cannot be told**: no such images" in findings_table([finding])
+
+    @pytest.mark.parametrize(
+        ("values", "text"),
+        [([], "could not be measured in any seed"), ([1.0], "1 of at least 5 seeds")],
+    )
+    def test_without_an_interval_it_says_why(self, values: list[float], text: str) -> None:
+        finding = Finding("claim", "measure", interval(values), True)
+        assert finding.verdict == CANNOT_BE_TOLD
+        assert text in findings_table([finding])
+        assert "nan" not in findings_table([finding])
+        assert "NaN" not in json.dumps(finding.as_data())
 
     def test_the_table_holds_the_numbers(self) -> None:
         finding = Finding("claim", "measure", Interval(3.0, 2.6, 3.5, 8), True, 2.5, ".1f")

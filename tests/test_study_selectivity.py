@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from data_files import write_cifar10, write_cifar10_c
-from study_cases import CPU, splits
+from study_cases import CPU, splits, stripes
 
 pytest.importorskip("kornia")
 pytest.importorskip("matplotlib")
@@ -159,7 +159,7 @@ def as_the_paper(alpha: float, seed: int) -> dict[str, Any]:
     """What the paper found, with some noise between seeds."""
     noise = 1e-3 * ((7 * seed) % 5)
     return {
-        "selectivity": {-2.0: 0.1, 0.0: 0.3, 2.0: 0.6}[alpha] + noise,
+        "selectivity": {-2.0: 0.03, 0.0: 0.3, 2.0: 0.6}[alpha] + noise,
         "clean": 0.95,
         "corrupted": 0.7 - 0.05 * alpha + noise,
         "fgsm": 0.4 + 0.05 * alpha + noise,
@@ -209,8 +209,44 @@ class TestFindings:
                 return {"selectivity": lowest, "clean": 0.95 - cost + noise - 0.002}
             return {"selectivity": 0.3, "clean": 0.95}
 
-        *_, fall, _ = make_findings(networks(make), 10)
+        *_, fall, _, _ = make_findings(networks(make), 10)
         assert fall.verdict == verdict
+
+    def test_no_cost_is_shown_and_not_merely_left_open(self) -> None:
+        costs = (-0.3, 0.05, -0.02, 0.04, -0.01)
+        nets = networks(lambda alpha, seed: {"clean": 0.9 + costs[seed] * (alpha < 0)}, seeds=5)
+        *_, fall, to_zero, _ = make_findings(nets, 10)
+        assert "a cost of 1 percentage points or more can be excluded" in fall.reason
+        assert "a cost of 3 percentage points or more can be excluded" in to_zero.reason
+
+    def test_the_lowest_alpha_whose_cost_is_small_counts(self) -> None:
+        falls = {-10.0: 0.1, -5.0: 0.022, -2.0: 0.005, -1.0: 0.0, 0.0: 0.0}
+        nets = [
+            network(alpha, seed, clean=0.95 - fall, selectivity=0.3 + alpha / 20)
+            for alpha, fall in falls.items()
+            for seed in range(5)
+        ]
+        *_, fall, to_zero, _ = make_findings(nets, 10)
+        assert "over that at -2, where accuracy changes by -0.50" in fall.measure
+        assert fall.value.mean == pytest.approx(0.3 / 0.2)
+        assert "SI at alpha = -5, where accuracy changes by -2.20" in to_zero.measure
+        assert to_zero.value.mean == pytest.approx(0.05)
+
+    def test_only_the_papers_main_strengths_are_correlated(self) -> None:
+        beyond = [network(alpha, s, pgd=9.0) for alpha in (-5.0, 5.0) for s in range(6)]
+        nets = networks(as_the_paper)
+        assert make_findings([*nets, *beyond], 10)[:12] == make_findings(nets, 10)[:12]
+
+    def test_dimensionality_is_that_of_95_percent(self) -> None:
+        spoilt = [
+            replace(
+                n,
+                corruption_dimensionality=(0.0, n.corruption_dimensionality[1], 9.0),
+                attack_dimensionality=(0.0, n.attack_dimensionality[1], 9.0),
+            )
+            for n in networks(as_the_paper)
+        ]
+        assert make_findings(spoilt, 10) == make_findings(networks(as_the_paper), 10)
 
     def test_the_rise_in_accuracy_is_of_the_best_strength(self) -> None:
         nets = [
@@ -220,6 +256,50 @@ class TestFindings:
         *_, rise = make_findings(nets, num_classes=200)
         assert rise.verdict == AGREES
         assert rise.value.mean == pytest.approx(4.0)
+
+
+class TestTraining:
+    @pytest.mark.parametrize("alpha", [-3.0, 3.0])
+    def test_the_loss_is_cross_entropy_minus_alpha_times_selectivity(self, alpha: float) -> None:
+        images, labels = splits().train.tensors()
+        model = DigitsNet(4)
+        with selkern.SelectivityRegularizer(model, 4, alpha=alpha) as regularizer:
+            loss = selectivity_study._Regularized(model, regularizer)(images, labels)
+        with LayerOutputs(layers_of_kind(model, nn.ReLU)) as outputs:
+            cross_entropy = nn.functional.cross_entropy(model(images), labels)
+        index = selkern.mean_selectivity(list(outputs.maps.values()), labels, 4)
+        torch.testing.assert_close(loss, cross_entropy - alpha * index, rtol=1e-4, atol=1e-5)
+
+
+def test_attacks_are_of_every_radius_and_their_steps_of_two_and_a_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(
+        selectivity_study, "PGD", lambda model, *rest, **more: made.append((rest, more))
+    )
+    preset = replace(choose("small", (1, 8, 8)), eps=(0.1, 0.2), pgd_steps=5, swept_steps=(7,))
+    study = SelectivityStudy("digits", preset, (0,), CPU)
+    names = [(name, strength) for name, strength, _ in study._attacks(nn.Identity(), seed=11)]
+    assert names == [
+        ("FGSM", 0.1), ("PGD", 0.1), ("FGSM", 0.2), ("PGD", 0.2), ("PGD of steps of 0.0001", 7),
+    ]  # fmt: skip
+    *usual, swept = made
+    for (rest, more), eps in zip(usual, (0.1, 0.2), strict=True):
+        assert rest == pytest.approx((eps, eps / 2, 5))
+        assert more["generator"].initial_seed() == 11
+    assert swept == ((16 / 255, 1e-4, 7), {"random_start": False})
+
+
+@pytest.mark.parametrize(
+    ("alpha", "kind"), [(-2.0, "alpha=-2"), (-0.0, "alpha=0"), (0.12345678, "alpha=0.12345678")]
+)
+def test_every_strength_has_a_cell_of_its_own(alpha: float, kind: str) -> None:
+    preset = replace(choose("small", (1, 8, 8)), alphas=(alpha,))
+    study = SelectivityStudy("digits", preset, (3,), CPU)
+    [cell] = study.cells()
+    assert (cell.kind, cell.seed) == (kind, 3)
+    assert study._alpha(cell) == alpha
 
 
 @pytest.fixture
@@ -419,6 +499,7 @@ class TestPublishedCorruptions:
     class Sets:
         names = ("fog",)
         severities = (1, 2)
+        classes = tuple("0123")
 
         def __init__(self, is_paired: bool, shift: int = 0) -> None:
             self.is_paired = is_paired
@@ -427,7 +508,7 @@ class TestPublishedCorruptions:
         def load(self, name: str, severity: int) -> data.ImageSet:
             images, labels = splits().test.tensors()
             darker = (255 * images / severity).round().to(torch.uint8).permute(0, 2, 3, 1)
-            return data.ImageSet(darker, labels.roll(self.shift), classes=tuple("abcd"))
+            return data.ImageSet(darker, labels.roll(self.shift), classes=self.classes)
 
     def study(self) -> SelectivityStudy:
         preset = replace(choose("small", (1, 8, 8)), evaluation_batch=7)
@@ -456,3 +537,25 @@ class TestPublishedCorruptions:
     def test_of_other_images_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="somewhere must hold the test images in their order"):
             self.rows(self.Sets(is_paired=True, shift=1), monkeypatch)
+
+    @pytest.mark.usefixtures("_tiny")
+    @pytest.mark.parametrize(
+        ("is_paired", "message"),
+        [
+            (True, "30 test images in their order, and its 30 images of fog have other labels"),
+            (False, r"the classes of the test images, 0, 1, 2, ... \(4\), got a, b, c, ... \(4\)"),
+        ],
+    )
+    def test_are_checked_before_anything_is_trained(
+        self, is_paired: bool, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sets = self.Sets(is_paired)
+        monkeypatch.setattr(data, "load_corrupted", lambda folder: sets)
+        self.study().check()
+        sets.shift, sets.classes = 1, tuple("abcd")
+        with pytest.raises(ValueError, match=message):
+            self.study().check()
+        sets.classes = self.Sets.classes
+        monkeypatch.setattr(sets, "load", lambda *_: stripes(30, size=12))
+        with pytest.raises(ValueError, match=r"\(1, 8, 8\), got \(1, 12, 12\)"):
+            self.study().check()

@@ -132,6 +132,10 @@ def _finish(
     study: Study, folder: Folder, processes: int, threads: int, quiet: bool
 ) -> dict[Any, str]:
     missing = study.missing(folder)
+    for cell in study.cells():
+        if cell not in missing:
+            # What a kill between the last part and the end of its cell leaves.
+            folder.remove(cell.name, "checkpoint")
     count = len(study.cells())
     if len(missing) < count:
         say(f"{count - len(missing)} of {count} networks are finished already", quiet=quiet)

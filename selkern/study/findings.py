@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selkern.study.statistics import CONFIDENCE, Interval
+from selkern.study.statistics import CONFIDENCE, LEAST_VALUES, Interval
 
 __all__ = ["AGREES", "CANNOT_BE_TOLD", "DISAGREES", "Finding", "findings_table"]
 
@@ -44,6 +44,22 @@ class Finding:
             return CANNOT_BE_TOLD
         return AGREES if is_above is self.is_above else DISAGREES
 
+    @property
+    def text(self) -> str:
+        """The number with its interval."""
+        return "-" if self.value is None or not self.value.count else self.value.text(self.form)
+
+    @property
+    def explanation(self) -> str:
+        """Why there is no interval, where there is none."""
+        if self.reason or self.value is None:
+            return self.reason
+        if self.value.count == 0:
+            return "it could not be measured in any seed"
+        if self.value.low is None:
+            return f"{self.value.count} of at least {LEAST_VALUES} seeds"
+        return ""
+
     def as_data(self) -> dict[str, Any]:
         """The finding as JSON."""
         value = self.value
@@ -51,11 +67,12 @@ class Finding:
             "claim": self.claim,
             "measure": self.measure,
             "expected": f"{'above' if self.is_above else 'below'} {self.threshold:g}",
-            "mean": None if value is None else value.mean,
+            "value": self.text,
+            "mean": None if value is None or not value.count else value.mean,
             "interval": None if value is None else [value.low, value.high],
             "seeds": None if value is None else value.count,
             "verdict": self.verdict,
-            "reason": self.reason,
+            "reason": self.explanation,
         }
 
 
@@ -67,10 +84,9 @@ def findings_table(findings: Sequence[Finding]) -> str:
     ]
     for finding in findings:
         expected = f"{'above' if finding.is_above else 'below'} {finding.threshold:g}"
-        value = "-" if finding.value is None else finding.value.text(finding.form)
         verdict = f"**{finding.verdict}**"
-        reason = f": {finding.reason}" if finding.reason else ""
-        lines.append(
-            f"| {finding.claim} | {finding.measure} | {expected} | {value} | {verdict}{reason} |"
-        )
+        if finding.explanation:
+            verdict = f"{verdict}: {finding.explanation}"
+        cells = (finding.claim, finding.measure, expected, finding.text, verdict)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

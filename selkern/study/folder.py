@@ -64,6 +64,10 @@ class Folder:
             write_json(wanted, path)
             return
         found = _read(path)
+        if not isinstance(found, dict):
+            raise ValueError(
+                f"{path} must hold the settings of a study, got {type(found).__name__}"
+            )
         for name in sorted(wanted.keys() | found.keys()):
             if wanted.get(name) != found.get(name):
                 raise ValueError(
@@ -82,8 +86,12 @@ class Folder:
         write_json(list(rows), path)
 
     def read(self, cell: str, part: str) -> list[Row]:
-        """Return the measurements of a finished part."""
-        return list(_read(self._part(cell, part)))
+        """Return the measurements of a finished part; a ValueError names a file with others."""
+        path = self._part(cell, part)
+        rows = _read(path)
+        if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+            raise ValueError(f"{path} must hold measurements as they were written: remove it")
+        return rows
 
     def save(self, cell: str, name: str, state: Mapping[str, Any]) -> None:
         """Keep the state of a network or of its training."""
@@ -98,7 +106,11 @@ class Folder:
         path = self._state(cell, name)
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:
+            # A damaged file ends in errors of many kinds.
+            raise ValueError(f"{path} cannot be read, remove it: {error}") from error
         return state
 
     def remove(self, cell: str, name: str) -> None:

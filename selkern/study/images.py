@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from selkern import data
 from selkern.data import ImageSet
 
-__all__ = ["StudyImages", "image_shape", "load_study_images"]
+__all__ = ["StudyImages", "checksum", "image_shape", "load_study_images"]
+
+CHECKED_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,21 @@ class StudyImages:
 
     def settings(self) -> dict[str, Any]:
         """What tells these images from others, as JSON."""
-        labels = self.test.labels
         return {
             "training images": len(self.train),
             "validation images": 0 if self.validation is None else len(self.validation),
             "test images": len(self.test),
             "image shape": list(self.shape),
             "classes": self.num_classes,
-            "sum over test labels": int((labels * torch.arange(1, len(labels) + 1)).sum()),
+            "checksum": "-".join(f"{checksum(images):08x}" for images in (self.train, self.test)),
         }
+
+
+def checksum(images: ImageSet) -> int:
+    """Checksum of all labels and of some images, spread over the set."""
+    rows = torch.linspace(0, len(images) - 1, min(len(images), CHECKED_IMAGES)).long()
+    pixels, _ = images[rows]
+    return zlib.crc32(pixels.numpy().tobytes(), zlib.crc32(images.labels.numpy().tobytes()))
 
 
 _load_images = lru_cache(maxsize=1)(data.load_images)
@@ -67,10 +76,12 @@ def load_study_images(source: str, validation: int) -> StudyImages:
     Raises
     ------
     ValueError
-        If no training image would be left.
+        If no training image would be left, or there are no two test images.
     """
     splits = _load_images(source)
     images = len(splits.train)
+    if len(splits.test) < 2:
+        raise ValueError(f"there must be at least 2 test images, got {len(splits.test)}")
     if validation >= images:
         raise ValueError(
             f"there must be more than {validation} training images, which are held out to choose "

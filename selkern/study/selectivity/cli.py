@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selkern.data import load_corrupted
 from selkern.study.command import (
     add_training_options,
     choose_preset,
@@ -51,9 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = choose(choose_preset(options), shape)
     if not all(map(math.isfinite, options.alphas or ())):
         parser.error(f"--alphas: alpha must be finite, got {options.alphas}")
-    if options.corrupted is not None:
-        with parser.refusing("--corrupted"):
-            load_corrupted(options.corrupted)
     if options.alphas:
         preset = replace(preset, alphas=tuple(sorted(set(options.alphas))))
     if options.epochs:
@@ -61,4 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = SelectivityStudy(
         options.data, preset, seeds(options, preset.seeds), options.device, options.corrupted
     )
+    with parser.refusing("--corrupted"):
+        study.check()
     return run(study, make_report, parser, options)

@@ -21,7 +21,7 @@ from selkern.study.selectivity.study import (
     SelectivityStudy,
 )
 from selkern.study.selectivity.summary import Network, over_seeds, summarise
-from selkern.study.statistics import CONFIDENCE, LEAST_VALUES, interval
+from selkern.study.statistics import CONFIDENCE, interval, remark_on_intervals
 
 __all__ = ["make_report"]
 
@@ -96,16 +96,10 @@ def _remarks(study: SelectivityStudy) -> list[str]:
         "paper mainly compares; beyond them accuracy itself may fall, and everything else with it.",
         "Where most corruptions cost little accuracy, as the table by corruption shows, the few "
         "that cost much decide the mean.",
-        "No correction is made for the number of findings: of twenty that do not exist, one is "
-        "expected to pass.",
+        remark_on_intervals(len(study.seeds)),
         "Seeds vary the initial weights and the order of the images, not the images: an interval "
         "says nothing about other images.",
     ]
-    if len(study.seeds) < LEAST_VALUES:
-        remarks.append(
-            f"An interval needs {LEAST_VALUES} seeds: with fewer, nothing can be told. Run again "
-            f"with --seeds {LEAST_VALUES}, and what is there is kept."
-        )
     if study.source == "digits":
         remarks.append(
             "scikit-learn's digits are small and easy, 8 x 8 and one channel: what they do not "

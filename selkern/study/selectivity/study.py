@@ -16,7 +16,7 @@ from selkern.attacks import FGSM, PGD
 from selkern.data.corruptions import corrupt, corruptions_for
 from selkern.study.base import Cell, Study, Tick
 from selkern.study.folder import Folder, Row
-from selkern.study.images import StudyImages, load_study_images
+from selkern.study.images import StudyImages, checksum, load_study_images
 from selkern.study.measures import accuracy, selectivity, under_perturbation
 from selkern.study.selectivity.presets import NETWORKS, SWEPT_EPS, SWEPT_STEP, Preset
 from selkern.study.training import Objective, Trainer
@@ -82,14 +82,13 @@ class SelectivityStudy(Study):
             **preset,
             **self.images.settings(),
             "corruptions": sorted({name for name, _, _ in self._corruptions()}),
-            "corrupted images": "published" if self.corrupted else "made here",
+            "corrupted images": self._checksum_of_corrupted(),
+            "device": self.device.type,
         }
 
     def cells(self) -> Sequence[Cell]:
         """One network for each strength and seed; all strengths of a seed together."""
-        return [
-            Cell(f"alpha={alpha:g}", seed) for seed in self.seeds for alpha in self.preset.alphas
-        ]
+        return [Cell(_kind(alpha), seed) for seed in self.seeds for alpha in self.preset.alphas]
 
     def steps(self, part: str) -> int:
         """Epochs, and perturbed test sets."""
@@ -152,6 +151,41 @@ class SelectivityStudy(Study):
             )
             yield {"perturbation": name, "strength": strength, **measured}
 
+    def check(self) -> None:
+        """Refuse corrupted images that do not belong to the test images.
+
+        Raises
+        ------
+        ValueError
+            That says what differs.
+        """
+        if self.corrupted is None:
+            return
+        sets, test = data.load_corrupted(self.corrupted), self.images.test
+        # CIFAR-10 has other names for its classes than the files of its corruptions.
+        if not sets.is_paired and sets.classes != test.classes:
+            raise ValueError(
+                f"{self.corrupted} must have the classes of the test images, {_few(test.classes)}, "
+                f"got {_few(sets.classes)}"
+            )
+        first = sets.load(sets.names[0], sets.severities[0])
+        if first.image_shape != test.image_shape:
+            raise ValueError(
+                f"{self.corrupted} must have images of shape {test.image_shape}, got "
+                f"{first.image_shape}"
+            )
+        if sets.is_paired and not torch.equal(first.labels, test.labels):
+            raise ValueError(
+                f"{self.corrupted} must hold the {len(test)} test images in their order, and its "
+                f"{len(first)} images of {sets.names[0]} have other labels"
+            )
+
+    def _checksum_of_corrupted(self) -> str:
+        if self.corrupted is None:
+            return "made here"
+        sets = data.load_corrupted(self.corrupted)
+        return f"{checksum(sets.load(sets.names[0], sets.severities[-1])):08x}"
+
     def _test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.images.test.batches(self.preset.evaluation_batch, device=self.device)
 
@@ -200,6 +234,16 @@ class SelectivityStudy(Study):
             yield PGD_NAME, eps, PGD(model, eps, 2.5 * eps / steps, steps, generator=start)
         for swept in self.preset.swept_steps:
             yield SWEPT_NAME, swept, PGD(model, SWEPT_EPS, SWEPT_STEP, swept, random_start=False)
+
+
+def _kind(alpha: float) -> str:
+    """Name of a strength, from which it can be read again; -0 is 0."""
+    return f"alpha={alpha + 0.0!r}".removesuffix(".0")
+
+
+def _few(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:3])
+    return f"{shown}, ... ({len(classes)})" if len(classes) > 3 else shown
 
 
 class _Corruption:
