@@ -150,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(arguments)
         finally:
             # Here, and not as Python ends, it can be caught that nobody reads.
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
         forget_output()
         return _command.CLOSED_PIPE

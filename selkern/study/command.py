@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import torch
+
+import selkern
 from selkern import _command
 from selkern._command import (
     Parser,
@@ -18,7 +23,7 @@ from selkern._command import (
     write_json,
     write_whole,
 )
-from selkern.study.base import Study
+from selkern.study.base import Cell, Study
 from selkern.study.findings import findings_table
 from selkern.study.folder import Folder, Row
 from selkern.study.processes import cores, run_cells
@@ -118,7 +123,7 @@ def run(
         with folder.opened(study.settings()):
             failed = _finish(study, folder, processes, threads, options.quiet)
             rows = study.rows(folder)
-            report = make_report(study, rows, options.output)
+            report = _completed(make_report(study, rows, options.output), failed, options)
             write(report, options.output, rows)
     except (OSError, ValueError) as error:
         parser.error(f"--output: {error}")
@@ -128,9 +133,22 @@ def run(
     return 1 if failed else 0
 
 
+def _completed(report: Report, failed: dict[Cell, str], options: argparse.Namespace) -> Report:
+    """Add what every report says: on what it was made, and what is missing."""
+    made = (
+        f"Made by selkern {selkern.__version__} with torch {torch.__version__} and Python "
+        f"{platform.python_version()} on {options.device.type}."
+    )
+    missing = [
+        f"{cell.kind}, seed {cell.seed}, failed and is left out: {text}"
+        for cell, text in failed.items()
+    ]
+    return replace(report, about=[*report.about, made], remarks=[*missing, *report.remarks])
+
+
 def _finish(
     study: Study, folder: Folder, processes: int, threads: int, quiet: bool
-) -> dict[Any, str]:
+) -> dict[Cell, str]:
     missing = study.missing(folder)
     for cell in study.cells():
         if cell not in missing:
@@ -141,7 +159,8 @@ def _finish(
         say(f"{count - len(missing)} of {count} networks are finished already", quiet=quiet)
     if not missing:
         return {}
-    with progress(f"{len(missing)} networks", sum(missing.values()), quiet=quiet) as advance:
+    title = f"{len(missing)} network{'' if len(missing) == 1 else 's'}"
+    with progress(title, sum(missing.values()), quiet=quiet) as advance:
         return run_cells(
             study,
             missing,

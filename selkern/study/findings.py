@@ -18,8 +18,8 @@ class Finding:
     """One finding of a paper against one number with its interval over seeds.
 
     The number agrees where its whole interval lies on the side of ``threshold`` that the paper
-    says, disagrees where it lies on the other, and cannot be told where it holds the threshold or
-    where there are too few seeds for an interval.
+    says, disagrees where it lies on the other, and cannot be told where it holds the threshold,
+    where there are too few seeds for an interval, or where there is a reason that it cannot.
     """
 
     claim: str
@@ -27,19 +27,21 @@ class Finding:
     measure: str
     """What the number is."""
     value: Interval | None
-    """None where it could not be measured; ``reason`` then says why."""
+    """None where it could not be measured."""
     is_above: bool
     """Whether the paper's finding is a value above the threshold."""
     threshold: float = 0.0
     form: str = "+.2f"
     reason: str = ""
+    """Why it cannot be told, whatever the number is."""
 
     @property
     def verdict(self) -> str:
         """Whether what was measured agrees with the paper."""
-        if self.value is None or self.value.low is None or self.value.high is None:
+        value = self.value
+        if self.reason or value is None or value.low is None or value.high is None:
             return CANNOT_BE_TOLD
-        is_above, is_below = self.value.low > self.threshold, self.value.high < self.threshold
+        is_above, is_below = value.low > self.threshold, value.high < self.threshold
         if not is_above and not is_below:
             return CANNOT_BE_TOLD
         return AGREES if is_above is self.is_above else DISAGREES
@@ -47,7 +49,7 @@ class Finding:
     @property
     def text(self) -> str:
         """The number with its interval."""
-        return "-" if self.value is None or not self.value.count else self.value.text(self.form)
+        return "-" if self.value is None else self.value.text(self.form)
 
     @property
     def explanation(self) -> str:

@@ -60,7 +60,7 @@ class Folder:
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.path / "study.json"
         wanted = json.loads(json.dumps(settings))
-        if not path.exists():
+        if not path.exists() or not any(self.path.glob("cells/*/*")):
             write_json(wanted, path)
             return
         found = _read(path)

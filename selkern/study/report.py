@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from selkern.study.findings import Finding, findings_table
+from selkern.study.statistics import remark_on_intervals
 
-__all__ = ["Figure", "Report", "Table"]
+__all__ = ["Figure", "Report", "Table", "remarks_on_seeds"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,21 @@ class Table:
         """The table as JSON."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
         return {"caption": self.caption, "rows": rows}
+
+
+def remarks_on_seeds(source: str, seeds: int) -> list[str]:
+    """What to bear in mind of intervals over seeds, and of these images."""
+    remarks = [
+        remark_on_intervals(seeds),
+        "Seeds vary the initial weights and the order of the images, not the images: an interval "
+        "says nothing about other images.",
+    ]
+    if source == "digits":
+        remarks.append(
+            "scikit-learn's digits are small and easy, 8 x 8 and one channel: what they do not "
+            "show may be there on the paper's images, and the other way round."
+        )
+    return remarks
 
 
 @dataclass(frozen=True)

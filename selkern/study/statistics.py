@@ -38,6 +38,8 @@ class Interval:
 
     def text(self, form: str) -> str:
         """The mean with its interval, each value in a form."""
+        if self.count == 0:
+            return "-"
         if self.low is None or self.high is None:
             return format(self.mean, form)
         return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"

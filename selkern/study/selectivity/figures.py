@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from selkern.study.folder import Row
 from selkern.study.measures import FRACTIONS
 from selkern.study.selectivity.findings import MAIN
 from selkern.study.selectivity.study import FGSM_NAME, PGD_NAME
-from selkern.study.selectivity.summary import Network, over_seeds
+from selkern.study.selectivity.summary import Network, alpha_text, mean_by_seed, over_seeds
 from selkern.study.statistics import Interval, interval
 
 __all__ = ["draw_attacks", "draw_corruptions", "draw_dimensionality", "draw_robustness"]
@@ -31,9 +32,9 @@ def draw_robustness(networks: Sequence[Network], path: Path) -> None:
                 [getattr(network, value) for network in of_alpha],
                 s=9,
                 color=colour,
-                label=f"{alpha:+g}",
+                label=alpha_text(alpha),
             )
-        tidy(axes, "selectivity index, test set", "accuracy" if index == 0 else "", title)
+        tidy(axes, "selectivity index, test set", "accuracy", title)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, title="alpha", loc="outside right center", frameon=False)
     figure.savefig(path, dpi=120)
@@ -46,7 +47,7 @@ def draw_corruptions(rows: Sequence[Row], names: Sequence[str], path: Path) -> N
     axes = figure.add_subplot()
     width = 0.8 / max(1, len(alphas))
     for index, (alpha, colour) in enumerate(zip(alphas, colours(len(alphas)), strict=True)):
-        means = [_mean_by_seed(rows, alpha, name) for name in names]
+        means = [_accuracy(rows, alpha, name) for name in names]
         places = [place + (index - (len(alphas) - 1) / 2) * width for place in range(len(names))]
         heights = [mean.mean for mean in means]
         errors = [
@@ -59,7 +60,7 @@ def draw_corruptions(rows: Sequence[Row], names: Sequence[str], path: Path) -> N
             width,
             yerr=errors,
             color=colour,
-            label=f"alpha = {alpha:+g}",
+            label=f"alpha = {alpha_text(alpha)}",
             error_kw={"linewidth": 0.7},
         )
     axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=40,
@@ -69,12 +70,9 @@ def draw_corruptions(rows: Sequence[Row], names: Sequence[str], path: Path) -> N
     figure.savefig(path, dpi=120)
 
 
-def _mean_by_seed(rows: Sequence[Row], alpha: float, name: str) -> Interval:
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        if row["alpha"] == alpha and row["perturbation"] == name:
-            by_seed.setdefault(row["seed"], []).append(row["accuracy"])
-    return interval([sum(values) / len(values) for values in by_seed.values()])
+def _accuracy(rows: Sequence[Row], alpha: float, name: str) -> Interval:
+    of_name = (row for row in rows if (row["alpha"], row["perturbation"]) == (alpha, name))
+    return mean_by_seed(of_name, itemgetter("accuracy"))
 
 
 def draw_attacks(
@@ -86,14 +84,14 @@ def draw_attacks(
     for index, attack in enumerate((FGSM_NAME, PGD_NAME)):
         axes = figure.add_subplot(1, 2, index + 1)
         lines = {
-            f"{alpha:+g}": [
+            alpha_text(alpha): [
                 over_seeds(networks, alpha, lambda network: network.clean),
                 *(_at(rows, alpha, attack, radius) for radius in eps),
             ]
             for alpha in alphas
         }
         draw_lines(axes, [0.0, *eps], lines, colours(len(alphas)))
-        tidy(axes, "eps", "accuracy" if index == 0 else "", attack)
+        tidy(axes, "eps", "accuracy", attack)
         axes.set_ylim(0, 1)
     axes.legend(title="alpha", frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
@@ -127,8 +125,11 @@ def draw_dimensionality(rows: Sequence[Row], corruptions: Sequence[str], path: P
                 len(kinds), len(FRACTIONS), line * len(FRACTIONS) + column + 1
             )
             lines = {
-                f"{alpha:+g}": [
-                    _of_layer((row for row in of_kind if row["alpha"] == alpha), layer, column)
+                alpha_text(alpha): [
+                    mean_by_seed(
+                        (row for row in of_kind if row["alpha"] == alpha),
+                        lambda row: row["dimensionality"][layer][column],  # noqa: B023
+                    )
                     for layer in layers
                 ]
                 for alpha in alphas
@@ -138,13 +139,6 @@ def draw_dimensionality(rows: Sequence[Row], corruptions: Sequence[str], path: P
             tidy(axes, "layer" if line else "", label, f"{fraction:.0%} of variance")
     _legend(figure, "alpha")
     figure.savefig(path, dpi=120)
-
-
-def _of_layer(rows: Iterable[Row], layer: str, fraction: int) -> Interval:
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        by_seed.setdefault(row["seed"], []).append(row["dimensionality"][layer][fraction])
-    return interval([sum(values) / len(values) for values in by_seed.values()])
 
 
 def _legend(figure: Any, title: str) -> None:

@@ -10,6 +10,7 @@ from selkern.study.measures import FRACTIONS
 from selkern.study.selectivity.summary import (
     Network,
     Value,
+    alpha_text,
     correlations,
     differences,
     over_seeds,
@@ -26,6 +27,8 @@ FALL_IN_SELECTIVITY = 2.5
 """At no cost in accuracy, of CIFAR-10."""
 NO_COST, SMALL_COST = 1.0, 3.0
 """In percentage points: what an interval must exclude to count as no cost, and as about 2."""
+LEARNED = 0.25
+"""Accuracy below which a network has learned too little to be compared."""
 ABOUT_ZERO = 0.05
 """What counts as a selectivity of about 0."""
 RISE_IN_ACCURACY = 2.0
@@ -119,47 +122,73 @@ def _correlation(
 ) -> Finding:
     strengths = {network.alpha for network in main}
     measure = f"rank correlation of measured SI and {what} over {len(strengths)} strengths"
-    return Finding(claim, measure, correlations(main, selectivity, value), is_above)
+    measured = correlations(main, selectivity, value)
+    return Finding(claim, measure, measured, is_above, reason=_untrained(main))
 
 
 def _difference(
     claim: str, main: Sequence[Network], alpha: float, base: float, value: Value, what: str
 ) -> Finding:
-    measure = f"{what} at alpha = {alpha:+g} minus at {base:+g}, percentage points"
+    measure = (
+        f"{what} at alpha = {alpha_text(alpha)} minus at {alpha_text(base)}, percentage points"
+    )
     measured = differences(main, alpha, base, lambda network: 100 * value(network))
-    missing = {alpha, base} - {network.alpha for network in main}
-    reason = f"there is no alpha = {min(missing):g}" if missing else ""
-    return Finding(claim, measure, None if missing else measured, is_above=True, reason=reason)
+    compared = [network for network in main if network.alpha in (alpha, base)]
+    reason = _untrained(compared) or _did_not_move(compared, alpha, base)
+    return Finding(claim, measure, measured, is_above=True, reason=reason)
+
+
+def _untrained(networks: Sequence[Network]) -> str:
+    """Say which of the networks compared have not learned the task."""
+    failed = [network for network in networks if network.clean < LEARNED]
+    if not failed:
+        return ""
+    return f"{len(failed)} of {len(networks)} networks have an accuracy below {LEARNED:.0%}"
+
+
+def _did_not_move(networks: Sequence[Network], alpha: float, base: float) -> str:
+    """Say that the regularizer did not order the selectivities as its strengths are."""
+    change = differences(networks, max(alpha, base), min(alpha, base), selectivity)
+    if change.count == 0:
+        return f"there are no networks at alpha = {alpha_text(alpha)} and {alpha_text(base)}"
+    if change.low is not None and change.low <= 0:
+        return f"SI did not measurably rise with alpha: {change.text('+.3f')}"
+    return ""
 
 
 def _fall_at_no_cost(networks: Sequence[Network]) -> Finding:
     claim = f"selectivity can fall {FALL_IN_SELECTIVITY:g} times at no cost in accuracy (CIFAR-10)"
     alpha = _lowest_at_a_cost(networks, NO_COST)
     if alpha is None:
-        return _too_costly(claim, "SI at alpha = 0 over that at an alpha below", NO_COST, True)
-    return Finding(
-        claim,
-        f"SI at alpha = 0 over that at {alpha:g}, {_cost_text(networks, alpha)}",
-        _ratios(networks, alpha),
-        is_above=True,
-        threshold=FALL_IN_SELECTIVITY,
-        form=".2f",
-    )
+        measure = "SI at alpha = 0 over that at an alpha below"
+        return Finding(claim, measure, None, True, FALL_IN_SELECTIVITY, reason=_too_costly(NO_COST))
+    measure = f"SI at alpha = 0 over that at {alpha_text(alpha)}, {_cost_text(networks, alpha)}"
+    ratios = _ratios(networks, alpha)
+    reason = _untrained([network for network in networks if network.alpha in (alpha, 0.0)])
+    if not reason and ratios.mean < FALL_IN_SELECTIVITY:
+        reason = _not_tried(networks, alpha)
+    return Finding(claim, measure, ratios, True, FALL_IN_SELECTIVITY, ".2f", reason)
 
 
 def _fall_to_zero(networks: Sequence[Network]) -> Finding:
     claim = "selectivity can fall to about 0 at a cost of about 2 percentage points (CIFAR-10)"
     alpha = _lowest_at_a_cost(networks, SMALL_COST)
     if alpha is None:
-        return _too_costly(claim, "SI at an alpha below 0", SMALL_COST, False)
-    return Finding(
-        claim,
-        f"SI at alpha = {alpha:g}, {_cost_text(networks, alpha)}",
-        over_seeds(networks, alpha, selectivity),
-        is_above=False,
-        threshold=ABOUT_ZERO,
-        form=".3f",
-    )
+        measure = "SI at an alpha below 0"
+        return Finding(claim, measure, None, False, ABOUT_ZERO, reason=_too_costly(SMALL_COST))
+    measure = f"SI at alpha = {alpha_text(alpha)}, {_cost_text(networks, alpha)}"
+    value = over_seeds(networks, alpha, selectivity)
+    reason = _untrained([network for network in networks if network.alpha in (alpha, 0.0)])
+    if not reason and value.mean > ABOUT_ZERO:
+        reason = _not_tried(networks, alpha)
+    return Finding(claim, measure, value, False, ABOUT_ZERO, ".3f", reason)
+
+
+def _not_tried(networks: Sequence[Network], alpha: float) -> str:
+    """Say that a claim about what is possible is open, where no alpha further below was tried."""
+    if alpha > min(network.alpha for network in networks):
+        return ""
+    return "no alpha that was tried lowers it so far"
 
 
 def _lowest_at_a_cost(networks: Sequence[Network], most: float) -> float | None:
@@ -176,9 +205,8 @@ def _cost_text(networks: Sequence[Network], alpha: float) -> str:
     return f"where accuracy changes by {change.text('+.2f')} percentage points"
 
 
-def _too_costly(claim: str, measure: str, most: float, is_above: bool) -> Finding:
-    reason = f"at no alpha below 0 a cost of {most:g} percentage points or more can be excluded"
-    return Finding(claim, measure, None, is_above, reason=reason)
+def _too_costly(most: float) -> str:
+    return f"at no alpha below 0 can a cost of {most:g} percentage points or more be excluded"
 
 
 def _ratios(networks: Sequence[Network], alpha: float) -> Interval:
@@ -188,22 +216,22 @@ def _ratios(networks: Sequence[Network], alpha: float) -> Interval:
 
 
 def _rise_in_accuracy(networks: Sequence[Network], num_classes: int) -> Finding:
-    claim = "accuracy rises by over 2 percentage points with lower selectivity (Tiny ImageNet)"
+    claim = (
+        f"accuracy rises by over {RISE_IN_ACCURACY:g} percentage points with lower selectivity "
+        "(Tiny ImageNet)"
+    )
     below = sorted({network.alpha for network in networks if network.alpha < 0})
     if num_classes != TINY_IMAGENET_CLASSES or not below:
         measure = "accuracy at the best alpha below 0 minus at 0, percentage points"
         reason = "not Tiny ImageNet" if below else "no alpha below 0"
-        return Finding(claim, measure, None, is_above=True, reason=reason)
+        return Finding(claim, measure, None, True, RISE_IN_ACCURACY, reason=reason)
     gains = {
         alpha: differences(networks, alpha, 0.0, lambda network: 100 * clean(network))
         for alpha in below
     }
     best = max(gains, key=lambda alpha: gains[alpha].mean)
-    return Finding(
-        claim,
-        f"accuracy at alpha = {best:g}, the best of {len(below)} below 0 and so too favourable, "
-        "minus at 0, percentage points",
-        gains[best],
-        is_above=True,
-        threshold=RISE_IN_ACCURACY,
+    measure = (
+        f"accuracy at alpha = {alpha_text(best)}, the best of {len(below)} below 0 and so too "
+        "favourable, minus at 0, percentage points"
     )
+    return Finding(claim, measure, gains[best], True, RISE_IN_ACCURACY)

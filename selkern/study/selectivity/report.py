@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from selkern.study.folder import Row
 from selkern.study.measures import FRACTIONS
-from selkern.study.report import Figure, Report, Table
+from selkern.study.report import Figure, Report, Table, remarks_on_seeds
 from selkern.study.selectivity import figures
 from selkern.study.selectivity.findings import MAIN, make_findings
 from selkern.study.selectivity.presets import SWEPT_EPS, SWEPT_STEP
@@ -20,8 +21,16 @@ from selkern.study.selectivity.study import (
     TRAINING,
     SelectivityStudy,
 )
-from selkern.study.selectivity.summary import Network, over_seeds, summarise
-from selkern.study.statistics import CONFIDENCE, interval, remark_on_intervals
+from selkern.study.selectivity.summary import (
+    Network,
+    Value,
+    alpha_text,
+    differences,
+    mean_by_seed,
+    over_seeds,
+    summarise,
+)
+from selkern.study.statistics import CONFIDENCE
 
 __all__ = ["make_report"]
 
@@ -46,12 +55,13 @@ def make_report(study: SelectivityStudy, rows: Sequence[Row], path: Path) -> Rep
         findings=make_findings(networks, study.images.num_classes),
         tables=[
             _accuracies(networks),
+            _differences(networks),
             _dimensionalities(networks),
             _by_corruption(rows, networks, names),
             *_swept(rows, networks),
         ],
         figures=_figures() if networks else [],
-        remarks=_remarks(study),
+        remarks=_remarks(study, networks),
     )
 
 
@@ -72,16 +82,20 @@ def _about(study: SelectivityStudy, networks: Sequence[Network], names: Sequence
         f"{', '.join(f'{alpha:g}' for alpha in alphas)}, with {seeds} seeds each. SI is averaged "
         "over the units of each layer after a ReLU, then over layers; what is reported is that of "
         "the class means over the whole test set.",
-        f"Perturbations: {len(names)} corruptions at five severities; FGSM and PGD in the maximum "
-        f"norm at eps = {', '.join(f'{eps:.3g}' for eps in preset.eps)}, PGD with "
-        f"{preset.pgd_steps} steps of 2.5 eps over their number from a random start. Accuracies "
-        "are plain means over corruptions and severities, or over eps. Dimensionality is the "
-        "number of principal components that hold a fraction of the variance of clean minus "
+        f"Perturbations: {len(names)} corruptions{_published(study)} at five severities; FGSM and "
+        f"PGD in the maximum norm at eps = {', '.join(f'{eps:.3g}' for eps in preset.eps)}, PGD "
+        f"with {preset.pgd_steps} steps of 2.5 eps over their number from a random start. "
+        "Accuracies are plain means over corruptions and severities, or over eps. Dimensionality "
+        "is the number of principal components that hold a fraction of the variance of clean minus "
         "perturbed activations, over the width, averaged over layers and perturbations.",
         f"Intervals are BCa bootstrap intervals ({CONFIDENCE:.0%}) over seeds. A finding agrees "
         "where the whole interval lies on the paper's side, disagrees where it lies on the other, "
         "and cannot be told otherwise.",
     ]
+
+
+def _published(study: SelectivityStudy) -> str:
+    return "" if study.corrupted is None else f", as published in {Path(study.corrupted).name},"
 
 
 def _milestones(milestones: Sequence[int]) -> str:
@@ -90,25 +104,25 @@ def _milestones(milestones: Sequence[int]) -> str:
     return f", a tenth of it from epochs {', '.join(str(epoch) for epoch in milestones)} on"
 
 
-def _remarks(study: SelectivityStudy) -> list[str]:
+def _remarks(study: SelectivityStudy, networks: Sequence[Network]) -> list[str]:
     remarks = [
         f"Correlations are within a seed, over the strengths from {-MAIN:g} to {MAIN:+g} that the "
         "paper mainly compares; beyond them accuracy itself may fall, and everything else with it.",
+        "Accuracy under a perturbation contains what a strength does to clean accuracy; the table "
+        "of differences also shows the change of the fall from clean to perturbed.",
         "Where most corruptions cost little accuracy, as the table by corruption shows, the few "
         "that cost much decide the mean.",
-        remark_on_intervals(len(study.seeds)),
-        "Seeds vary the initial weights and the order of the images, not the images: an interval "
-        "says nothing about other images.",
+        *remarks_on_seeds(study.source, len(study.seeds)),
     ]
-    if study.source == "digits":
-        remarks.append(
-            "scikit-learn's digits are small and easy, 8 x 8 and one channel: what they do not "
-            "show may be there on the paper's images, and the other way round."
-        )
     if study.corrupted is None:
         remarks.append(
             "Corruptions are made here from the test images, with the published constants for "
             "images of 32 and 64 pixels brought to this size."
+        )
+    elif any(math.isnan(network.corruption_dimensionality[0]) for network in networks):
+        remarks.append(
+            "The published corrupted images have no clean counterparts, so that there is no "
+            "dimensionality of the change that corruptions cause."
         )
     return remarks
 
@@ -117,7 +131,7 @@ def _accuracies(networks: Sequence[Network]) -> Table:
     values = {"SI": "selectivity", **{title: name for name, title in _ACCURACIES.items()}}
     rows = [
         [
-            f"{alpha:+g}",
+            alpha_text(alpha),
             *(
                 over_seeds(networks, alpha, attrgetter(name)).text(".3f" if name == "selectivity"
                 else ".1%")
@@ -127,6 +141,32 @@ def _accuracies(networks: Sequence[Network]) -> Table:
         for alpha in _alphas(networks)
     ]  # fmt: skip
     return Table("Selectivity and accuracy", ["alpha", *values], rows)
+
+
+def _differences(networks: Sequence[Network]) -> Table:
+    """What a strength changes, and what is left of that without the change of clean accuracy."""
+    values: dict[str, Value] = {title: _points(name) for name, title in _ACCURACIES.items()}
+    for name, title in _ACCURACIES.items():
+        if name != "clean":
+            values[f"{title} - clean"] = _points(name, "clean")
+    rows = [
+        [
+            alpha_text(alpha),
+            *(differences(networks, alpha, 0.0, value).text("+.2f") for value in values.values()),
+        ]
+        for alpha in _alphas(networks)
+        if alpha
+    ]
+    caption = "Difference in accuracy to alpha = 0 of the same seed, percentage points"
+    return Table(caption, ["alpha", *values], rows)
+
+
+def _points(name: str, base: str | None = None) -> Value:
+    def value(network: Network) -> float:
+        less = 0.0 if base is None else getattr(network, base)
+        return float(100 * (getattr(network, name) - less))
+
+    return value
 
 
 def _dimensionalities(networks: Sequence[Network]) -> Table:
@@ -139,7 +179,7 @@ def _dimensionalities(networks: Sequence[Network]) -> Table:
             for name in kinds.values()
             for index in range(len(FRACTIONS))
         ]
-        rows.append([f"{alpha:+g}", *(cell.text(".3f") for cell in cells)])
+        rows.append([alpha_text(alpha), *(cell.text(".3f") for cell in cells)])
     return Table("Dimensionality of the change, over the width", ["alpha", *columns], rows)
 
 
@@ -150,16 +190,13 @@ def _by_corruption(rows: Sequence[Row], networks: Sequence[Network], names: Sequ
         of_name = [row for row in rows if row["perturbation"] == name]
         cells = [_mean_over_strengths(of_name, alpha) for alpha in alphas]
         lines.append([name, *cells])
-    columns = ["corruption", *(f"alpha = {alpha:+g}" for alpha in alphas)]
+    columns = ["corruption", *(f"alpha = {alpha_text(alpha)}" for alpha in alphas)]
     return Table("Accuracy under each corruption, mean over severities", columns, lines)
 
 
 def _mean_over_strengths(rows: Sequence[Row], alpha: float) -> str:
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        if row["alpha"] == alpha:
-            by_seed.setdefault(row["seed"], []).append(row["accuracy"])
-    return interval([sum(values) / len(values) for values in by_seed.values()]).text(".1%")
+    of_alpha = (row for row in rows if row["alpha"] == alpha)
+    return mean_by_seed(of_alpha, itemgetter("accuracy")).text(".1%")
 
 
 def _swept(rows: Sequence[Row], networks: Sequence[Network]) -> list[Table]:
@@ -169,7 +206,7 @@ def _swept(rows: Sequence[Row], networks: Sequence[Network]) -> list[Table]:
     counts = sorted({row["strength"] for row in swept})
     lines = [
         [
-            f"{alpha:+g}",
+            alpha_text(alpha),
             *(
                 _mean_over_strengths([row for row in swept if row["strength"] == count], alpha)
                 for count in counts
@@ -188,10 +225,17 @@ def _alphas(networks: Sequence[Network]) -> list[float]:
 def _figures() -> list[Figure]:
     return [
         Figure("robustness.png", "Accuracy over measured selectivity, a point a network"),
-        Figure("corruptions.png", "Accuracy under each corruption, mean over severities"),
-        Figure("attacks.png", "Accuracy under FGSM and PGD over the radius"),
+        Figure(
+            "corruptions.png",
+            "Accuracy under each corruption: mean over severities and seeds, interval over seeds",
+        ),
+        Figure(
+            "attacks.png",
+            "Accuracy under FGSM and PGD over the radius: mean and interval over seeds",
+        ),
         Figure(
             "dimensionality.png",
-            "Dimensionality of the change in each layer, by corruptions and by attacks",
+            "Dimensionality of the change in each layer, by corruptions and by attacks: mean over "
+            "perturbations and seeds, interval over seeds",
         ),
     ]

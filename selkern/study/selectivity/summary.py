@@ -14,8 +14,10 @@ from selkern.study.statistics import Interval, correlation, interval, slope
 __all__ = [
     "Network",
     "Value",
+    "alpha_text",
     "correlations",
     "differences",
+    "mean_by_seed",
     "over_seeds",
     "slope_differences",
     "summarise",
@@ -81,6 +83,19 @@ def _dimensionality(rows: Sequence[Row]) -> tuple[float, ...]:
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return sum(values) / len(values) if values else math.nan
+
+
+def alpha_text(alpha: float) -> str:
+    """A strength with its sign, which 0 has not."""
+    return f"{alpha:+g}" if alpha else "0"
+
+
+def mean_by_seed(rows: Iterable[Row], value: Callable[[Row], float]) -> Interval:
+    """Mean over seeds of a value's mean over the measurements of a seed."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(value(row))
+    return interval([_mean(values) for values in by_seed.values()])
 
 
 def over_seeds(networks: Iterable[Network], alpha: float, value: Value) -> Interval:
