@@ -33,6 +33,16 @@ def stripes(count: int, classes: int = 4, size: int = 8, seed: int = 0) -> Image
     return ImageSet(pixels, labels, classes=tuple(str(k) for k in range(classes)))
 
 
+def random_images(count: int, seed: int) -> ImageSet:
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    # Brighter in one third of the rows, by class, so that there is something to learn.
+    pixels = generator.integers(0, 120, (count, 6, 6))
+    for row, label in zip(pixels, labels):
+        row[2 * label : 2 * label + 2] += 100
+    return ImageSet(pixels.astype(np.uint8), labels)
+
+
 def splits(train: int = 60, test: int = 30) -> Splits:
     return Splits(stripes(train, seed=1), stripes(test, seed=2))
 

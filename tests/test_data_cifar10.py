@@ -26,6 +26,7 @@ from selkern.data import ImageSet
 TEST = "test_batch"
 # None is how Python 2 wrote the published files.
 PROTOCOLS = (None, 2, 3, 4, 5)
+TWICE = "a tuple that stands in more than one place"
 
 
 def planes(values: np.ndarray[Any, Any]) -> torch.Tensor:
@@ -58,6 +59,18 @@ class TestCifar10:
             assert torch.equal(pixels, torch.cat([planes(written[name]["data"]) for name in names]))
             assert labels.tolist() == [n for name in names for n in written[name]["labels"]]
             assert images.classes == CIFAR10_NAMES
+
+    @pytest.mark.parametrize("protocol", [2, 5])
+    def test_arrays_may_be_in_fortran_order(self, tmp_path: Path, protocol: int) -> None:
+        pixels = random_pixels(2, 3072)
+        batch = {**cifar10_batch(), "data": np.asfortranarray(pixels)}
+        folder = with_test_batch(tmp_path, pickle.dumps(batch, protocol))
+        assert torch.equal(data.load_cifar10(folder).test.tensors()[0], planes(pixels))
+
+    def test_text_may_be_bytes_that_python_3_wrote_for_python_2(self, tmp_path: Path) -> None:
+        batch = {**cifar10_batch(), "filenames": [b"%d.png" % row for row in range(2000)]}
+        folder = with_test_batch(tmp_path, pickle.dumps(batch, 2))
+        assert len(data.load_cifar10(folder).test) == 2
 
     def test_pickles_written_as_python_2_did_are_what_they_say(self) -> None:
         batch = cifar10_batch()
@@ -131,6 +144,26 @@ class TestCifar10:
     def test_damage_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         with pytest.raises(ValueError, match=f"{TEST} {message}"):
             data.load_cifar10(with_test_batch(tmp_path, content))
+
+    @pytest.mark.parametrize(
+        ("key", "message"),
+        [
+            (b")" + b"\x85" * 5000, "more than 1000 tuples"),
+            (b"(" * 5000 + b"t" * 5000, "more than 1000 tuples"),
+            (b")" + b"2\x86" * 20, "the opcode DUP"),
+            (b")N0q\x00h\x00\x86", "the opcode POP"),
+            (b"(K\x01\x91", "the opcode FROZENSET"),
+            (b"K\x01\x85" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(20)), TWICE),
+            (b"K\x01\x85" + b"".join(b"Nbq%ch%c\x86" % (n, n) for n in range(20)), TWICE),
+        ],
+        ids=["deep", "deep by marks", "dup", "pop", "sets", "memo", "memo after build"],
+    )
+    def test_keys_that_take_forever_or_crash_are_refused(
+        self, tmp_path: Path, key: bytes, message: str
+    ) -> None:
+        folder = with_test_batch(tmp_path, b"\x80\x02}" + key + b"Ns.")
+        with pytest.raises(ValueError, match=f"{TEST} must be a pickle of plain data.*{message}"):
+            data.load_cifar10(folder)
 
     def test_an_array_must_have_the_bytes_of_its_shape(self, tmp_path: Path) -> None:
         content = python2_pickle(cifar10_batch(1)).replace(

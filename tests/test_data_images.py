@@ -100,6 +100,21 @@ class TestPixels:
         assert len(sent) < 30_000 < 2000 * 5 * 4
         assert torch.equal(pickle.loads(sent)[0][0], images[3][0])
 
+    def test_and_labels_that_were_handed_out_may_be_changed(self) -> None:
+        given = torch.tensor(LABELS)
+        images = ImageSet(PIXELS, given)
+        handed_out = (
+            images.tensors(),
+            images[:],
+            next(images.batches(ROWS)),
+            (images[0][0], images.subset(slice(None)).labels),
+        )
+        for pixels, labels in (*handed_out, (torch.empty(0), given)):
+            pixels.fill_(0.5)
+            labels.fill_(1)
+        assert images.labels.tolist() == LABELS
+        assert torch.equal(images.tensors()[0], expected_images(slice(None)))
+
     def test_that_are_not_what_was_promised_are_refused(self) -> None:
         for pixels in (PIXELS.astype(np.float32), PIXELS[..., :2]):
             with pytest.raises(ValueError, match="pixels must be read as uint8 of shape"):

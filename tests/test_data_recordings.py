@@ -84,6 +84,15 @@ class TestNumPy:
         assert recording.repeat1.dtype == recording.repeat2.dtype == expected
         assert torch.stack(list(recording)).flatten().tolist() == list(range(24))
 
+    @pytest.mark.parametrize("dtypes", [("f4", "f8"), ("f8", "f4")], ids=str)
+    def test_both_repeats_have_the_dtype_that_keeps_both(
+        self, tmp_path: Path, dtypes: tuple[str, str]
+    ) -> None:
+        repeats = [(RESPONSES[0].astype("f8") / 3).astype(dtype) for dtype in dtypes]
+        for number, repeat in enumerate(repeats):
+            np.save(tmp_path / f"repeat{number}.npy", repeat)
+        assert_is(data.load_recording(tmp_path), [repeat.astype("f8") for repeat in repeats])
+
     @pytest.mark.parametrize(
         ("array", "message"),
         [

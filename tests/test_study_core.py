@@ -105,6 +105,9 @@ class TestFolder:
             with folder.opened({"epochs": epochs}):
                 pass
         assert json.loads((folder.path / "study.json").read_text()) == {"epochs": 4}
+        (folder.path / "results.jsonl").write_text("{}")
+        with pytest.raises(ValueError, match="choose another"), folder.opened({"epochs": 5}):
+            pass
 
     def test_one_study_at_a_time(self, folder: Folder) -> None:
         with (

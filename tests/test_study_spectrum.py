@@ -1,40 +1,32 @@
-"""The spectrum study: its networks, objectives and arithmetic, and one tiny run of the command."""
+"""The spectrum study: its arithmetic, and one tiny run of the command."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from study_cases import random_images
 from torch import nn
-from torch.nn import functional as F
 
-import selkern
-from selkern._outputs import LayerOutputs
+from selkern.attacks import PGD
 from selkern.data import ImageSet, Splits
 from selkern.study import images as study_images
 from selkern.study.base import Cell
 from selkern.study.findings import AGREES, CANNOT_BE_TOLD, DISAGREES
 from selkern.study.folder import Folder
 from selkern.study.spectrum import presets
+from selkern.study.spectrum import study as study_module
 from selkern.study.spectrum.cli import main
 from selkern.study.spectrum.figures import mean_spectrum
 from selkern.study.spectrum.findings import make_findings
 from selkern.study.spectrum.networks import (
     Architecture,
-    Normalization,
-    Whitening,
-    hidden_layers,
-    hidden_widths,
     make_network,
-)
-from selkern.study.spectrum.objectives import (
-    JacobianObjective,
-    make_objective,
-    projected_jacobian,
 )
 from selkern.study.spectrum.presets import NetworkPlan, Preset, choose
 from selkern.study.spectrum.report import remarks_on_masking
@@ -46,184 +38,10 @@ from selkern.study.spectrum.summary import (
     stronger_fgsm,
     summarise,
 )
+from selkern.study.statistics import remark_on_intervals
 from selkern.study.training import Recipe, Trainer
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
-
-
-def random_images(count: int, seed: int) -> ImageSet:
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    # Brighter in one third of the rows, by class, so that there is something to learn.
-    pixels = generator.integers(0, 120, (count, 6, 6))
-    for row, label in zip(pixels, labels):
-        row[2 * label : 2 * label + 2] += 100
-    return ImageSet(pixels.astype(np.uint8), labels)
-
-
-# --------------------------------------------------------------------------------- networks
-
-
-@pytest.mark.parametrize(
-    ("preset", "shape", "network", "widths"),
-    [
-        ("paper", MNIST, "mlp", (1000, 1000, 1000)),
-        ("paper", MNIST, "cnn", (2704, 800, 1000)),
-        ("paper", MNIST, "shallow", (2000,)),
-        ("paper", CIFAR, "cnn", (3600, 1152, 256, 256, 256)),
-        ("small", DIGITS, "mlp", (128, 128, 128)),
-        ("small", DIGITS, "cnn", (128, 64, 128)),
-    ],
-)
-def test_the_hidden_layers_have_the_widths_of_the_preset(preset, shape, network, widths):
-    architecture = choose(preset, shape).networks[network].architecture
-    model = make_network(architecture, shape, 10)
-    with LayerOutputs(hidden_layers(model)) as outputs, torch.no_grad():
-        logits = model(torch.rand(2, *shape))
-    assert hidden_widths(architecture, shape) == widths
-    assert tuple(x.flatten(1).shape[1] for x in outputs.maps.values()) == widths
-    assert list(outputs.maps) == [f"hidden{n}" for n in range(1, len(widths) + 1)]
-    assert logits.shape == (2, 10)
-
-
-def test_batch_norm_is_in_the_single_hidden_layer_of_the_paper_alone():
-    networks = choose("paper", MNIST).networks
-    assert [name for name, plan in networks.items() if plan.architecture.batch_norm] == ["shallow"]
-    model = make_network(networks["shallow"].architecture, MNIST, 10)
-    assert any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules())
-
-
-def test_normalization_brings_the_training_images_to_mean_0_and_deviation_1():
-    pixels = np.random.default_rng(0).integers(0, 256, (1100, 2, 3, 2), dtype=np.uint8)
-    pixels[..., 1] = 51
-    images = ImageSet(pixels, np.zeros(1100, dtype=np.int64))
-    normalization = Normalization(2)
-    normalization.fit(images)
-    varying, constant = normalization(images.tensors()[0]).double().unbind(1)
-    assert float(varying.mean()) == pytest.approx(0, abs=1e-6)
-    assert float(varying.std(correction=0)) == pytest.approx(1, abs=1e-6)
-    assert float(constant.abs().max()) == pytest.approx(0, abs=1e-6)
-
-
-def test_a_whitened_batch_has_mean_0_and_the_identity_as_covariance():
-    generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(6, 6, generator=generator)
-    x = (torch.randn(200, 6, generator=generator) @ mixing + 3).reshape(200, 3, 2)
-    white = Whitening(6)(x)
-    assert white.shape == x.shape
-    rows = white.flatten(1)
-    torch.testing.assert_close(rows.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
-    torch.testing.assert_close(rows.T.cov(), torch.eye(6), atol=2e-3, rtol=0)
-
-
-def test_whitening_takes_running_averages_in_eval_mode():
-    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 2 + 1
-    whitening = Whitening(4)
-    for _ in range(150):
-        trained = whitening(x)
-    whitening.eval()
-    torch.testing.assert_close(whitening(x), trained, atol=1e-4, rtol=1e-4)
-    before = whitening.covariance.clone()
-    one = whitening(x[:1])
-    torch.testing.assert_close(one, trained[:1], atol=1e-4, rtol=1e-4)
-    assert torch.equal(whitening.covariance, before)
-
-
-# ------------------------------------------------------------------------------- objectives
-
-
-@pytest.mark.parametrize(
-    ("regularizer", "layers"),
-    [("last layer", ["hidden2"]), ("all layers", ["hidden1", "hidden2"])],
-)
-@pytest.mark.parametrize("frozen", [False, True])
-def test_the_penalty_is_summed_over_the_layers_that_are_regularized(regularizer, layers, frozen):
-    torch.manual_seed(0)
-    data = random_images(40, seed=0)
-    model = make_network(Architecture((15, 20)), data.image_shape, 3)
-    name = f"{regularizer}, frozen" if frozen else regularizer
-    objective = make_objective(name, model, beta=0.5, jacobian=0.0)
-    objective.begin_epoch(data, torch.Generator())
-    images, labels = data[:30]
-    with LayerOutputs(hidden_layers(model)) as outputs:
-        loss = objective(images, labels)
-        expected = F.cross_entropy(model(images), labels)
-    for layer in layers:
-        basis = objective.penalty.bases[layer] if frozen else None
-        expected = expected + 0.5 * selkern.spectral_loss([outputs.maps[layer]], basis=[basis])
-    torch.testing.assert_close(loss, expected)
-
-
-def test_the_projected_jacobian_is_exact_for_one_logit():
-    weight = torch.tensor([[1.0, -2.0, 3.0]], requires_grad=True)
-    images = torch.rand(4, 3).requires_grad_()
-    value = projected_jacobian(images, images @ weight.T, torch.Generator().manual_seed(0))
-    assert float(value.detach()) == pytest.approx((1 + 4 + 9) / 2)
-    (gradient,) = torch.autograd.grad(value, weight)
-    torch.testing.assert_close(gradient, weight.detach())
-
-
-def test_the_projected_jacobian_is_half_the_squared_norm_in_expectation():
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(5, 7, generator=generator)
-    images = torch.rand(20_000, 7, generator=generator).requires_grad_()
-    value = projected_jacobian(images, images @ weight.T, generator)
-    assert float(value) == pytest.approx(float(weight.square().sum()) / 2, rel=0.01)
-
-
-class Killed(Exception):
-    pass
-
-
-def test_jacobian_training_that_was_killed_gives_the_same_network(tmp_path):
-    data = random_images(24, seed=0)
-
-    def train(folder: Folder, kill_at: int | None = None) -> dict[str, torch.Tensor]:
-        torch.manual_seed(0)
-        model = make_network(Architecture((12,)), data.image_shape, 3)
-        recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.01, optimizer="adam")
-        objective = JacobianObjective(model, 0.5)
-        trainer = Trainer(model, objective, recipe, seed=0, device=torch.device("cpu"))
-
-        def tick(steps: int) -> None:
-            if trainer.epoch == kill_at:
-                raise Killed
-
-        times = iter(range(0, 1_000_000, 1000))
-        trainer.run(data, None, folder, Cell("Jacobian", 0), tick, clock=lambda: next(times))
-        return model.state_dict()
-
-    expected = train(Folder(tmp_path / "whole"))
-    with pytest.raises(Killed):
-        train(Folder(tmp_path / "killed"), kill_at=2)
-    found = train(Folder(tmp_path / "killed"))
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-# ---------------------------------------------------------------------------------- presets
-
-
-@pytest.mark.parametrize(
-    ("shape", "network", "batch", "rate", "epochs"),
-    [
-        (MNIST, "mlp", 1500, 1e-4, 100),
-        (MNIST, "cnn", 6000, 1e-4, 100),
-        (MNIST, "shallow", 3500, 1e-3, 50),
-        (CIFAR, "cnn", 10_000, 1e-3, 100),
-    ],
-)
-def test_the_paper_preset_trains_as_the_paper_did(shape, network, batch, rate, epochs):
-    preset = choose("paper", shape)
-    recipe = preset.recipe(network, is_jacobian=False)
-    assert (recipe.batch_size, recipe.learning_rate, recipe.epochs) == (batch, rate, epochs)
-    assert recipe.optimizer == "adam"
-    assert preset.recipe(network, is_jacobian=True).batch_size == 100
-    assert (preset.jacobian, preset.seeds, preset.networks[network].beta) == (0.01, 3, 2)
-
-
-def test_the_paper_had_no_images_of_other_shapes():
-    with pytest.raises(ValueError, match=r"got images 1 x 8 x 8: use --preset small"):
-        choose("paper", DIGITS)
 
 
 # ------------------------------------------------------------------------------- arithmetic
@@ -245,7 +63,8 @@ def network(regularizer: str, seed: int, accuracies: Sequence[float], **curves) 
     """A network with these accuracies at eps 0, 0.1 and 0.2 under every perturbation."""
     curve = dict(zip((0.0, 0.1, 0.2), accuracies))
     found = {name: curves.get(name, curve) for name in ("FGSM", "PGD", "gaussian noise")}
-    layers = {"hidden1": {}, "hidden2": {}}
+    fallen = 1.1 if regularizer.startswith("all") else 2.0
+    layers = {"hidden1": {"exponent": fallen}, "hidden2": {"exponent": fallen}}
     return Network("mlp", regularizer, seed, accuracies[0], found, layers)
 
 
@@ -287,6 +106,78 @@ def test_a_finding_is_judged_by_the_interval_over_seeds(gains, verdict):
     assert against_last.reason == "there is no network with 'last layer'"
 
 
+def test_without_a_spectrum_near_1_over_n_nothing_is_told():
+    networks = [
+        network(name, seed, (0.9, gain, 0.1))
+        for seed in range(5)
+        for name, gain in (("none", 0.5), ("all layers", 0.6))
+    ]
+    near = make_findings(networks)[0]
+    assert near.verdict == AGREES
+    far = [
+        replace(n, layers={**n.layers, "hidden2": {"exponent": exponent}})
+        if n.regularizer == "all layers"
+        else n
+        for n, exponent in zip(networks, 5 * [1.0, 1.6], strict=True)
+    ]
+    finding = make_findings(far)[0]
+    assert finding.value == near.value
+    assert finding.verdict == CANNOT_BE_TOLD
+    assert finding.reason == (
+        "the spectrum did not come near 1/n in hidden2 (1.60, without the penalty 2.00)"
+    )
+
+
+def test_networks_that_did_not_learn_tell_nothing():
+    networks = [
+        network(name, seed, (0.2 if (name, seed) == ("none", 3) else 0.9, gain, 0.1))
+        for seed in range(5)
+        for name, gain in (("none", 0.1), ("all layers", 0.2))
+    ]
+    finding = make_findings(networks)[0]
+    assert finding.reason == "1 of 10 networks have an accuracy below 25%"
+    assert finding.verdict == CANNOT_BE_TOLD
+
+
+def test_every_difference_is_of_the_two_regularizers_that_its_finding_names():
+    """All 20 differences between two of five regularizers are different numbers."""
+    accuracies = {
+        "none": 0.35,
+        "last layer": 0.65,
+        "last layer, frozen": 0.40,
+        "all layers": 0.47,
+        "all layers, frozen": 0.80,
+    }
+    flat = {
+        name: {"FGSM": dict.fromkeys((0.0, 0.1), value), "PGD": dict.fromkeys((0.0, 0.1), value**2)}
+        for name, value in accuracies.items()
+    }
+    networks = [
+        network(name, seed, (value, value, value), **flat[name])
+        for seed in range(5)
+        for name, value in accuracies.items()
+    ]
+    findings = {
+        finding.measure.removesuffix(", percentage points").split("radii of ")[1]: finding
+        for finding in make_findings(networks)
+    }
+    verdicts = {
+        ("all layers", "none"): AGREES,
+        ("all layers, frozen", "none"): AGREES,
+        ("all layers", "last layer"): DISAGREES,
+        ("all layers, frozen", "last layer, frozen"): AGREES,
+    }
+    assert findings.keys() == {
+        f"{attack}: {of} minus {base}" for attack in ("FGSM", "PGD") for of, base in verdicts
+    }
+    for (of, base), verdict in verdicts.items():
+        for attack, power in (("FGSM", 1), ("PGD", 2)):
+            finding = findings[f"{attack}: {of} minus {base}"]
+            expected = 100 * (accuracies[of] ** power - accuracies[base] ** power)
+            assert finding.value.mean == pytest.approx(expected)
+            assert finding.verdict == verdict
+
+
 def test_a_gain_against_fgsm_that_pgd_does_not_confirm_is_remarked_on():
     better = {0.0: 0.9, 0.1: 0.8, 0.2: 0.4}
     networks = [
@@ -313,13 +204,13 @@ def test_every_finding_is_told_for_both_attacks_and_both_ways_to_take_eigenvalue
 
 
 def test_networks_that_a_single_step_fools_more_are_counted():
-    stronger = {0.0: 0.9, 0.1: 0.4, 0.2: 0.1}
     networks = [
         network("none", 0, (0.9, 0.5, 0.2)),
-        network("none", 1, (0.9, 0.5, 0.2), FGSM=stronger),
-        network("none", 2, (0.9, 0.5, 0.2), PGD=stronger),
+        network("none", 1, (0.9, 0.5, 0.2), FGSM={0.0: 0.9, 0.1: 0.4, 0.2: 0.1}),
+        network("none", 2, (0.9, 0.5, 0.2), PGD={0.0: 0.9, 0.1: 0.2, 0.2: 0.1}),
+        network("none", 3, (0.9, 0.5, 0.2), PGD={0.0: 0.9, 0.1: 0.3, 0.2: 0.0}),
     ]
-    assert stronger_fgsm(networks) == (1, 3, pytest.approx(0.1))
+    assert stronger_fgsm(networks) == (1, 4, pytest.approx(0.1))
 
 
 def test_mean_spectra_are_geometric_and_end_where_a_network_has_no_variance():
@@ -332,7 +223,7 @@ def test_mean_spectra_are_geometric_and_end_where_a_network_has_no_variance():
     assert len(mean_spectrum(networks, "hidden1", 4)) == 0
 
 
-# ------------------------------------------------------------------------------ the command
+# ----------------------------------------------------------------------------- measurements
 
 TINY = Preset(
     networks={
@@ -360,6 +251,95 @@ def tiny(monkeypatch):
     study_images.load_study_images.cache_clear()
 
 
+def tiny_study(preset: Preset = TINY) -> SpectrumStudy:
+    return SpectrumStudy("digits", preset, ["mlp"], ["none"], [7], torch.device("cpu"))
+
+
+def measured(study: SpectrumStudy, part: str, path: Path) -> list[dict]:
+    """A part of what is measured on an untrained network of seed 7."""
+    cell, folder = Cell("mlp/none", 7), Folder(path)
+    torch.manual_seed(0)
+    folder.save(
+        cell.name, "network", make_network(Architecture((20, 16)), (1, 6, 6), 3).state_dict()
+    )
+    return study.measure(cell, part, folder, lambda steps: None)
+
+
+def test_pgd_takes_steps_of_2_5_eps_over_their_number_from_a_start_of_the_seed(
+    tiny, monkeypatch, tmp_path
+):
+    made = []
+
+    class Recorded(PGD):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(study_module, "PGD", Recorded)
+    measured(tiny_study(replace(TINY, pgd_steps=4)), "attacks", tmp_path)
+    assert [attack.eps for attack in made] == [0.1, 0.3]
+    assert [attack.alpha for attack in made] == pytest.approx([0.0625, 0.1875])
+    assert {(attack.steps, attack.random_start, attack.norm) for attack in made} == {
+        (4, True, "linf")
+    }
+    assert {attack.generator.initial_seed() for attack in made} == {7}
+
+
+def test_the_paper_presets_take_20_steps():
+    assert {choose("paper", shape).pgd_steps for shape in (MNIST, CIFAR)} == {20}
+
+
+def test_noise_is_of_the_seed_and_clipped_to_0_and_1(tiny, monkeypatch, tmp_path):
+    noisy = []
+
+    def keep(model, batches):
+        noisy.append(torch.cat([images for images, _ in batches]))
+        return 0.5
+
+    monkeypatch.setattr(study_module, "accuracy", keep)
+    rows = measured(tiny_study(replace(TINY, noise=(0.2, 0.6))), "noise", tmp_path)
+    assert [(row["strength"], row["accuracy"]) for row in rows] == [(0.2, 0.5), (0.6, 0.5)]
+    images, _ = tiny.test.tensors()
+    generator = torch.Generator().manual_seed(7)
+    for found, deviation in zip(noisy, (0.2, 0.6), strict=True):
+        raw = images + deviation * torch.randn(images.shape, generator=generator)
+        assert float(raw.min()) < 0
+        assert float(raw.max()) > 1
+        torch.testing.assert_close(found, raw.clamp(0, 1))
+
+
+def test_exponents_are_fitted_from_rank_12_on_to_50_and_to_1000(tiny, monkeypatch, tmp_path):
+    n = np.arange(1.0, 1201)
+    law = np.where(n < 12, 9.0, np.where(n <= 50, 12 / n, 12 * 50 / n**2))
+    law[1000:] = 1e-9
+    monkeypatch.setattr(study_module, "spectra", lambda *_: {"hidden1": torch.from_numpy(law)})
+    [row] = measured(tiny_study(), "clean", tmp_path)
+    found = row["layers"]["hidden1"]
+    assert found["exponent to rank 50"] == pytest.approx(1, abs=1e-4)
+    fitted = slice(11, 1000)
+    slope, _ = np.polyfit(np.log(n[fitted]), np.log(law[fitted]), 1, w=n[fitted] ** -0.5)
+    assert found["exponent"] == pytest.approx(-slope, abs=1e-4)
+    assert (found["width"], len(found["spectrum"])) == (1200, 1000)
+
+
+def test_jacobian_regularization_trains_in_batches_of_its_own_size(tiny, monkeypatch, tmp_path):
+    sizes = {}
+
+    class Recorded(Trainer):
+        def run(self, images, validation, folder, cell, tick):
+            sizes[cell.kind] = self.recipe.batch_size
+            return super().run(images, validation, folder, cell, tick)
+
+    monkeypatch.setattr(study_module, "Trainer", Recorded)
+    study = tiny_study(replace(TINY, jacobian_batch=10))
+    for kind in ("mlp/none", "mlp/all layers", "mlp/Jacobian"):
+        study.measure(Cell(kind, 0), "training", Folder(tmp_path), lambda steps: None)
+    assert sizes == {"mlp/none": 24, "mlp/all layers": 24, "mlp/Jacobian": 10}
+
+
+# ------------------------------------------------------------------------------ the command
+
+
 def test_a_tiny_study_writes_what_it_measured(tiny, tmp_path, capsys):
     options = ["--output", str(tmp_path), "--processes", "1", "--threads", "1", "--json"]
     kinds = ["none", "all layers, frozen"]
@@ -383,6 +363,9 @@ def test_a_tiny_study_writes_what_it_measured(tiny, tmp_path, capsys):
     ]
     assert clean["accuracy"] == accuracy_by_hand(tmp_path, tiny.test)
     assert clean["layers"]["hidden2"]["spectrum"] == spectrum_by_hand(tmp_path, tiny.train)
+
+    assert remark_on_intervals(3) in printed["remarks"]
+    assert any("The paper trained 3 networks" in remark for remark in printed["remarks"])
 
     gains = []
     for seed in range(3):
@@ -416,6 +399,16 @@ def spectrum_by_hand(path: Path, train: ImageSet) -> list[float]:
     x = model[:-2](train.tensors()[0]).detach().double().numpy()
     values = np.linalg.eigvalsh(np.cov(x.T))[::-1]
     return pytest.approx(values, rel=1e-4, abs=1e-9)
+
+
+def test_a_single_test_image_is_refused_as_data(monkeypatch, tmp_path, capsys):
+    splits = Splits(random_images(50, seed=1), random_images(1, seed=2))
+    monkeypatch.setattr(study_images, "_load_images", lambda source: splits)
+    study_images.load_study_images.cache_clear()
+    with pytest.raises(SystemExit) as refused:
+        main(["--output", str(tmp_path)])
+    assert refused.value.code == 2
+    assert "--data: there must be at least 2 test images" in capsys.readouterr().err
 
 
 def test_the_last_layer_of_a_single_one_is_not_trained_twice():

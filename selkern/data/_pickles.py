@@ -6,7 +6,7 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from selkern.data import _files
 
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_TUPLES = ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+_MOST_TUPLES = 1000
+# What these leave uppermost was there before, and may be a tuple.
+_CHANGES = ("BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS")
+# Sets hash what they hold; the others can bring a tuple back. Plain data is written without them.
+_REFUSED = ("EMPTY_SET", "ADDITEMS", "FROZENSET", "DUP", "POP", "POP_MARK")
 
 
 def load_pickle(path: Path) -> Any:
@@ -26,7 +33,7 @@ def load_pickle(path: Path) -> Any:
     """
     data = _files.file(path).read_bytes()
     try:
-        _check_lengths(data)
+        _check_opcodes(data)
         return _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # Damaged pickles raise whatever they come upon.
         raise ValueError(
@@ -34,13 +41,37 @@ def load_pickle(path: Path) -> Any:
         ) from None
 
 
-def _check_lengths(data: bytes) -> None:
-    """Refuse a pickle that ends early, or for which more would be set aside than it holds."""
+def _check_opcodes(data: bytes) -> None:
+    """Refuse a pickle that ends early, or that takes far more memory or time than it has bytes.
+
+    Where a tuple is a key, Python hashes all that it holds, however deep, and twice what it holds
+    twice: a million tuples in one another crash it, and fifty pairs of the one before take months.
+    """
     stream = io.BytesIO(data)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        # Without a memo entry for each number below it, a large number only takes up memory.
-        if opcode.name in _PUTS and (argument is None or not 0 <= int(argument) <= count):
-            raise ValueError(f"a memo entry numbered {argument}")
+    opcodes: Iterator[Any] = pickletools.genops(stream)
+    tuples = 0
+    top = ""  # The opcode that left what is uppermost on the stack.
+    memo: dict[int, str] = {}
+    for count, (opcode, argument, _) in enumerate(opcodes):
+        name = opcode.name
+        if name in _REFUSED:
+            raise ValueError(f"the opcode {name}")
+        # The arguments of a call are held by nothing once it is made.
+        tuples += (name in _TUPLES) - (name == "REDUCE")
+        if tuples > _MOST_TUPLES:
+            raise ValueError(f"more than {_MOST_TUPLES} tuples")
+        if name in _PUTS:
+            number = len(memo) if name == "MEMOIZE" else argument
+            # Without an entry for each number below it, a large one only takes up memory.
+            if not 0 <= number <= count:
+                raise ValueError(f"a memo entry numbered {number}")
+            memo[number] = top
+        elif name in _GETS:
+            top = memo.get(argument, "")
+            if top in _TUPLES + _CHANGES:
+                raise ValueError("a tuple that stands in more than one place")
+        elif name not in ("PROTO", "FRAME"):
+            top = name
     if stream.tell() != len(data):
         raise ValueError(f"{len(data) - stream.tell()} bytes after its end")
 

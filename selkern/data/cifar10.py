@@ -47,7 +47,6 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Splits:
     These are ``data_batch_1`` to ``data_batch_5`` and ``test_batch``, and ``batches.meta`` with the
     names of the classes; where that is missing, the names are the published ones. The pickles are
     read whole, and nothing they name is run: any that names more than NumPy's arrays is refused.
-    Nothing is downloaded.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ def load_cifar10_c(folder: str | os.PathLike[str]) -> CorruptedSets:
 
     Every file ``<corruption>.npy`` in the folder is a corruption, uint8 ``[5 N, 32, 32, 3]`` with
     the severities one after another, and ``labels.npy`` holds the labels of them all. The arrays
-    are mapped into memory. Nothing is downloaded, and nothing is unpickled.
+    are mapped into memory, and nothing is unpickled.
 
     Parameters
     ----------

@@ -76,13 +76,8 @@ def load_corrupted(folder: str | os.PathLike[str]) -> CorruptedSets:
 
     Raises
     ------
-    TypeError
-        If ``folder`` is not a path.
-    FileNotFoundError
-        If there is no such folder, or the files are not complete.
-    ValueError
-        If the folder has the files of no published layout, or of more than one, or a file is
-        refused.
+    TypeError, FileNotFoundError, ValueError
+        As :func:`load_images` does.
 
     Examples
     --------

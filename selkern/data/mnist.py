@@ -37,8 +37,7 @@ def load_mnist(folder: str | os.PathLike[str]) -> Splits:
 
     The files are the published ones: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
     ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each as it stands or with ``.gz``.
-    Those not compressed are mapped into memory, compressed ones are read whole. Nothing is
-    downloaded.
+    Those not compressed are mapped into memory, compressed ones are read whole.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def load_recording(
     taken.
 
     Files that MATLAB 5 to 7 saved are read as they stand, those of 7.3 through h5py where it is
-    installed. Nothing in a file is run, and nothing is downloaded.
+    installed. Nothing in a file is run.
 
     Parameters
     ----------

@@ -32,8 +32,7 @@ def load_tiny_imagenet(folder: str | os.PathLike[str]) -> Splits:
     published validation set, whose labels are known: ``val/images/*.JPEG`` in the order of
     ``val/val_annotations.txt``; or, where that set was sorted into ``val/<wnid>/*.JPEG`` or
     ``val/<wnid>/images/*.JPEG``, in the order of classes and names. Files are decoded when they are
-    asked for, gray ones to three channels. Nothing is downloaded. It needs ``pip install
-    selkern[data]``.
+    asked for, gray ones to three channels. It needs ``pip install selkern[data]``.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def load_tiny_imagenet_c(folder: str | os.PathLike[str]) -> CorruptedSets:
 
     Images are ``<corruption>/<severity>/<wnid>/*.JPEG``, in the order of their classes and names;
     the order of the classes is that of the sorted names. Compare ``classes`` with those of the
-    clean images. Nothing is downloaded. It needs ``pip install selkern[data]``.
+    clean images. It needs ``pip install selkern[data]``.
 
     Parameters
     ----------

@@ -60,7 +60,9 @@ class Folder:
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.path / "study.json"
         wanted = json.loads(json.dumps(settings))
-        if not path.exists() or not any(self.path.glob("cells/*/*")):
+        results = self.path / "results.jsonl"
+        is_empty = not results.exists() or results.stat().st_size == 0
+        if not path.exists() or (is_empty and not any(self.path.glob("cells/*/*"))):
             write_json(wanted, path)
             return
         found = _read(path)

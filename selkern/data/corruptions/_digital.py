@@ -33,7 +33,7 @@ def elastic_transform(
     affine = _affine(images, generator, jitter)
     places = torch.stack([columns, rows], -1).expand(len(images), -1, -1, -1)
     if amplitude > 0:
-        places = places + amplitude * _field(images, generator, deviation).permute(0, 2, 3, 1)
+        places = places + amplitude * field(images, generator, deviation).permute(0, 2, 3, 1)
     places = _homogeneous(places.flatten(1, 2)) @ affine
     ends = images.new_tensor([width - 1, height - 1])
     grid = (2 * places / ends - 1).reshape(-1, height, width, 2)
@@ -54,13 +54,27 @@ def _homogeneous(places: Tensor) -> Tensor:
     return functional.pad(places, (0, 1), value=1.0)
 
 
-def _field(images: Tensor, generator: torch.Generator | None, deviation: float) -> Tensor:
-    """Displacements ``[N, 2, H, W]``, uniform from -1 to 1 and then smoothed."""
+def field(images: Tensor, generator: torch.Generator | None, deviation: float) -> Tensor:
+    """Displacements ``[N, 2, H, W]``, uniform from -1 to 1 and then smoothed.
+
+    The Gaussian is cut off at 3 standard deviations, and borders are mirrored, edge pixels too.
+    """
     filters = imported("kornia.filters", "elastic_transform")
-    shape = (len(images), 2, *images.shape[2:])
-    drawn = uniform(images, shape, generator, low=-1.0)
-    taps = 2 * int(3 * deviation + 0.5) + 1
-    return filters.gaussian_blur2d(drawn, (taps, taps), (deviation, deviation), "reflect")
+    height, width = images.shape[2:]
+    drawn = uniform(images, (len(images), 2, height, width), generator, low=-1.0)
+    reach = int(3 * deviation + 0.5)
+    rows, columns = (_mirrored(images, size, reach) for size in (height, width))
+    kernel = filters.get_gaussian_kernel1d(
+        2 * reach + 1, deviation, dtype=images.dtype, device=images.device
+    )
+    padded = drawn[:, :, rows][..., columns]
+    return filters.filter2d_separable(padded, kernel, kernel, padding="valid")
+
+
+def _mirrored(like: Tensor, size: int, reach: int) -> Tensor:
+    """The pixels of a row and of its mirror images, up to ``reach`` beyond both ends."""
+    places = torch.arange(-reach, size + reach, device=like.device) % (2 * size)
+    return torch.minimum(places, 2 * size - 1 - places)
 
 
 def pixelate(images: Tensor, fraction: float) -> Tensor:

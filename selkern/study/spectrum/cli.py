@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from selkern.study.command import add_training_options, choose_preset, make_parser, run, seeds
-from selkern.study.images import image_shape, load_study_images
+from selkern.study.images import load_study_images
 from selkern.study.spectrum.objectives import REGULARIZERS
 from selkern.study.spectrum.presets import choose
 from selkern.study.spectrum.report import make_report
@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     with parser.refusing("--data"):
-        shape = image_shape(options.data)
+        images = load_study_images(options.data, 0)
     with parser.refusing("--preset"):
-        preset = choose(choose_preset(options), shape)
+        preset = choose(choose_preset(options), images.shape)
     if options.epochs:
         preset = preset.with_epochs(options.epochs)
     networks = _unique(options.networks or preset.default_networks)
     with parser.refusing("--networks"):
-        preset.check(networks, shape, len(load_study_images(options.data, 0).train))
+        preset.check(networks, images.shape, len(images.train))
     if options.beta is not None:
         with parser.refusing("--beta"):
             preset = preset.with_beta(options.beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -10,6 +11,11 @@ from selkern.study.spectrum.objectives import ALL, ALL_FROZEN, LAST, LAST_FROZEN
 from selkern.study.spectrum.summary import Network, differences, kinds
 
 __all__ = ["ATTACKS", "make_findings"]
+
+LEARNED = 0.25
+"""Accuracy below which a network has learned too little to be compared."""
+NEARER = 0.5
+"""How far from 1 a penalised layer's exponent may be, next to that of a layer without penalty."""
 
 ATTACKS = {"FGSM": attrgetter("fgsm"), "PGD": attrgetter("pgd")}
 
@@ -57,4 +63,41 @@ def _difference(
     measured = differences(
         networks, architecture, of, base, lambda network: 100 * float(value(network))
     )
-    return Finding(claim, measure, measured, is_above=True)
+    compared = [network for network in networks if network.architecture == architecture]
+    reason = _untrained(compared, (of, base)) or _not_reached(compared, of)
+    return Finding(claim, measure, measured, is_above=True, reason=reason)
+
+
+def _untrained(networks: Sequence[Network], regularizers: Sequence[str]) -> str:
+    """Say which of the networks compared have not learned the task."""
+    compared = [network for network in networks if network.regularizer in regularizers]
+    failed = [network for network in compared if network.clean < LEARNED]
+    if not failed:
+        return ""
+    return f"{len(failed)} of {len(compared)} networks have an accuracy below {LEARNED:.0%}"
+
+
+def _not_reached(networks: Sequence[Network], regularizer: str) -> str:
+    """Say which hidden layers did not come near 1/n, where all were to."""
+    reached, plain = _exponents(networks, regularizer), _exponents(networks, NONE)
+    if not plain:
+        return f"there is no network with {NONE!r} to compare exponents with"
+    far = [
+        f"{layer} ({reached[layer]:.2f}, without the penalty {plain[layer]:.2f})"
+        for layer in plain
+        if not abs(reached.get(layer, math.nan) - 1) <= NEARER * abs(plain[layer] - 1)
+    ]
+    return f"the spectrum did not come near 1/n in {', '.join(far)}" if far else ""
+
+
+def _exponents(networks: Sequence[Network], regularizer: str) -> dict[str, float]:
+    """Mean exponent of each hidden layer; NaN where one cannot be fitted."""
+    found = [network.layers for network in networks if network.regularizer == regularizer]
+    return {
+        layer: sum(_or_nan(of[layer]["exponent"]) for of in found) / len(found)
+        for layer in (found[0] if found else ())
+    }
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from selkern.study.spectrum.networks import Architecture, hidden_widths
+from selkern.study.statistics import LEAST_VALUES
 from selkern.study.training import Recipe
 
-__all__ = ["ANCHOR", "NetworkPlan", "Preset", "choose"]
+__all__ = ["ANCHOR", "PUBLISHED_SEEDS", "NetworkPlan", "Preset", "choose"]
 
 ANCHOR = 11
 """Rank, counted from 1, at which 1/n meets each spectrum; later ones are penalised."""
+PUBLISHED_SEEDS = 3
+"""Networks of each kind that the paper trained. The presets of the paper have as many as an
+interval needs."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Preset:
     networks: Mapping[str, NetworkPlan]
     default_networks: tuple[str, ...]
     seeds: int
+    """Networks of each kind, unless --seeds says how many."""
     eps: tuple[float, ...]
     """Radii of the attacks, in the l-infinity norm."""
     noise: tuple[float, ...]
@@ -136,7 +141,7 @@ _PAPER_MNIST = Preset(
         ),
     },
     default_networks=("mlp", "cnn"),
-    seeds=3,
+    seeds=LEAST_VALUES,
     eps=(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2),
     noise=(0.1, 0.2, 0.3, 0.4, 0.5),
     jacobian_batch=100,
@@ -150,7 +155,7 @@ _PAPER_CIFAR = Preset(
         ),
     },
     default_networks=("cnn",),
-    seeds=3,
+    seeds=LEAST_VALUES,
     eps=tuple(levels / 255 for levels in (1, 2, 4, 6, 8, 12, 16)),
     noise=(0.02, 0.05, 0.1, 0.15, 0.2),
     jacobian_batch=100,

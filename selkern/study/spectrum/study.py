@@ -91,7 +91,12 @@ class SpectrumStudy(Study):
         """Everything but networks, regularizers and seeds, of which there may be more later."""
         preset = asdict(self.preset)
         del preset["default_networks"], preset["seeds"]
-        return {"study": self.name, **preset, **self.images.settings()}
+        return {
+            "study": self.name,
+            **preset,
+            **self.images.settings(),
+            "device": self.device.type,
+        }
 
     def cells(self) -> Sequence[Cell]:
         """One network of each kind and seed; all kinds of a seed together."""
