@@ -15,6 +15,9 @@ from selkern.study.spectrum.summary import Network, kinds
 
 __all__ = ["draw_comparison"]
 
+RECORDING = "#d55e00"
+FIT = "#7b3294"
+
 
 def draw_comparison(measured: Measurement, networks: Sequence[Network], path: Path) -> None:
     """Draw spectra divided by their value at the first rank of the fit.
@@ -50,14 +53,21 @@ def _draw_networks(axes: Any, networks: Sequence[Network], layer: str, at: int) 
 
 
 def _draw_recording(axes: Any, measured: Measurement) -> None:
+    """Draw the recording's values as points, above all lines."""
     fit = measured.fit
     exponent = float(fit.exponent)
     at = np.exp(float(fit.intercept)) * fit.first**-exponent
-    spectrum = measured.spectrum.abs().cpu().numpy() / at
-    axes.plot(
-        range(1, len(spectrum) + 1), spectrum, color="#d55e00", linewidth=1.5, label="recording"
-    )
-    ends = np.array([fit.first, fit.last])
-    label = f"its fit, exponent {exponent:.2f}"
-    axes.plot(ends, (ends / fit.first) ** -exponent, color="black", linewidth=1, label=label)
+    spectrum = measured.spectrum.cpu().numpy() / at
     one_over_n(axes, len(spectrum), fit.first)
+    ends = np.array([fit.first, fit.last])
+    label = f"the recording's fit, exponent {exponent:.2f}"
+    axes.plot(ends, (ends / fit.first) ** -exponent, "--", color=FIT, linewidth=1.5, label=label)
+    ranks = np.arange(1, len(spectrum) + 1)
+    for chosen, fill, label in (
+        (spectrum > 0, RECORDING, "recording"),
+        (spectrum < 0, "none", "recording, negative, its magnitude"),
+    ):
+        if chosen.any():
+            points = {"markersize": 3, "markerfacecolor": fill, "markeredgecolor": RECORDING}
+            magnitude = np.abs(spectrum[chosen])
+            axes.plot(ranks[chosen], magnitude, "o", **points, zorder=4, label=label)
