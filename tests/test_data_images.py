@@ -48,7 +48,9 @@ def expected_images(rows: Any) -> torch.Tensor:
 
 
 class TestPixels:
-    @pytest.mark.parametrize("kind", [np.array, torch.tensor, Recorder], ids=str)
+    @pytest.mark.parametrize(
+        "kind", [np.array, torch.tensor, Recorder], ids=("array", "tensor", "reader")
+    )
     def test_become_channels_first_and_at_most_one(self, kind: Any) -> None:
         images = image_set(kind(PIXELS))
         pixels, labels = images.tensors()
