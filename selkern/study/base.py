@@ -57,10 +57,9 @@ class Study(ABC):
 
     def missing(self, folder: Folder) -> dict[Cell, int]:
         """Cells that are not finished, with the number of steps that are left."""
+        steps = {part: self.steps(part) for part in self.parts}
         left = {
-            cell: sum(
-                self.steps(part) for part in self.parts if not folder.is_done(cell.name, part)
-            )
+            cell: sum(steps[part] for part in self.parts if not folder.is_done(cell.name, part))
             for cell in self.cells()
         }
         return {cell: steps for cell, steps in left.items() if steps}

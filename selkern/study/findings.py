@@ -8,8 +8,10 @@ from typing import Any
 
 from selkern.study.statistics import CONFIDENCE, LEAST_VALUES, Interval
 
-__all__ = ["AGREES", "CANNOT_BE_TOLD", "DISAGREES", "Finding", "findings_table"]
+__all__ = ["AGREES", "CANNOT_BE_TOLD", "DISAGREES", "Finding", "findings_table", "untrained"]
 
+LEARNED = 0.25
+"""Accuracy below which a network has learned too little to be compared."""
 AGREES, DISAGREES, CANNOT_BE_TOLD = "agrees", "disagrees", "cannot be told"
 
 
@@ -76,6 +78,14 @@ class Finding:
             "verdict": self.verdict,
             "reason": self.explanation,
         }
+
+
+def untrained(accuracies: Sequence[float]) -> str:
+    """Say how many of the networks that are compared have not learned the task, if any."""
+    failed = sum(accuracy < LEARNED for accuracy in accuracies)
+    if failed == 0:
+        return ""
+    return f"{failed} of {len(accuracies)} networks have an accuracy below {LEARNED:.0%}"
 
 
 def findings_table(findings: Sequence[Finding]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
-from selkern.study.findings import Finding
+from selkern.study.findings import Finding, untrained
 from selkern.study.measures import FRACTIONS
 from selkern.study.selectivity.summary import (
     Network,
@@ -27,8 +27,6 @@ FALL_IN_SELECTIVITY = 2.5
 """At no cost in accuracy, of CIFAR-10."""
 NO_COST, SMALL_COST = 1.0, 3.0
 """In percentage points: what an interval must exclude to count as no cost, and as about 2."""
-LEARNED = 0.25
-"""Accuracy below which a network has learned too little to be compared."""
 ABOUT_ZERO = 0.05
 """What counts as a selectivity of about 0."""
 RISE_IN_ACCURACY = 2.0
@@ -140,10 +138,7 @@ def _difference(
 
 def _untrained(networks: Sequence[Network]) -> str:
     """Say which of the networks compared have not learned the task."""
-    failed = [network for network in networks if network.clean < LEARNED]
-    if not failed:
-        return ""
-    return f"{len(failed)} of {len(networks)} networks have an accuracy below {LEARNED:.0%}"
+    return untrained([network.clean for network in networks])
 
 
 def _did_not_move(networks: Sequence[Network], alpha: float, base: float) -> str:

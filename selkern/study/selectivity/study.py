@@ -145,9 +145,9 @@ class SelectivityStudy(Study):
         perturbations = self._corruptions() if part == "corruptions" else self._attacks(model, seed)
         for name, strength, perturb in perturbations:
             measured = (
-                asdict(under_perturbation(model, self._test_batches(), layers, perturb))
-                if perturb is not None
-                else {"accuracy": self._accuracy_on_unpaired(model, name, int(strength))}
+                {"accuracy": accuracy(model, self._batches(perturb.load()))}
+                if isinstance(perturb, _Unpaired)
+                else asdict(under_perturbation(model, self._test_batches(), layers, perturb))
             )
             yield {"perturbation": name, "strength": strength, **measured}
 
@@ -187,10 +187,13 @@ class SelectivityStudy(Study):
         return f"{checksum(sets.load(sets.names[0], sets.severities[-1])):08x}"
 
     def _test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.images.test.batches(self.preset.evaluation_batch, device=self.device)
+        return self._batches(self.images.test)
 
-    def _corruptions(self) -> Iterator[tuple[str, float, Perturb | None]]:
-        """Each corruption and severity; None for images that do not pair with the test set's."""
+    def _batches(self, images: data.ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+        return images.batches(self.preset.evaluation_batch, device=self.device)
+
+    def _corruptions(self) -> Iterator[tuple[str, float, Perturb | _Unpaired]]:
+        """Each corruption and severity, and how the test images come to be corrupted."""
         if self.corrupted is not None:
             sets = data.load_corrupted(self.corrupted)
             for name in sets.names:
@@ -202,16 +205,15 @@ class SelectivityStudy(Study):
             for severity in SEVERITIES:
                 yield name, severity, _Corruption(name, severity, self.device)
 
-    def _published(self, sets: data.CorruptedSets, name: str, severity: int) -> Perturb | None:
+    def _published(self, sets: data.CorruptedSets, name: str, severity: int) -> Perturb | _Unpaired:
         if not sets.is_paired:
-            return None
+            return _Unpaired(sets, name, severity)
         batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
         def perturb(images: Tensor, labels: Tensor) -> Tensor:
             nonlocal batches
             if batches is None:
-                corrupted = sets.load(name, severity)
-                batches = corrupted.batches(self.preset.evaluation_batch, device=self.device)
+                batches = self._batches(sets.load(name, severity))
             perturbed, theirs = next(batches)
             if not torch.equal(theirs, labels):
                 raise ValueError(
@@ -222,10 +224,6 @@ class SelectivityStudy(Study):
 
         return perturb
 
-    def _accuracy_on_unpaired(self, model: nn.Module, name: str, severity: int) -> float:
-        images = data.load_corrupted(str(self.corrupted)).load(name, severity)
-        return accuracy(model, images.batches(self.preset.evaluation_batch, device=self.device))
-
     def _attacks(self, model: nn.Module, seed: int) -> Iterator[tuple[str, float, Perturb]]:
         start = torch.Generator(self.device).manual_seed(seed)
         steps = self.preset.pgd_steps
@@ -234,6 +232,18 @@ class SelectivityStudy(Study):
             yield PGD_NAME, eps, PGD(model, eps, 2.5 * eps / steps, steps, generator=start)
         for swept in self.preset.swept_steps:
             yield SWEPT_NAME, swept, PGD(model, SWEPT_EPS, SWEPT_STEP, swept, random_start=False)
+
+
+@dataclass(frozen=True)
+class _Unpaired:
+    """Corrupted images that are not the test images."""
+
+    sets: data.CorruptedSets
+    name: str
+    severity: int
+
+    def load(self) -> data.ImageSet:
+        return self.sets.load(self.name, self.severity)
 
 
 def _kind(alpha: float) -> str:

@@ -6,14 +6,12 @@ import math
 from collections.abc import Sequence
 from operator import attrgetter
 
-from selkern.study.findings import Finding
+from selkern.study.findings import Finding, untrained
 from selkern.study.spectrum.objectives import ALL, ALL_FROZEN, LAST, LAST_FROZEN, NONE
 from selkern.study.spectrum.summary import Network, differences, kinds
 
 __all__ = ["ATTACKS", "make_findings"]
 
-LEARNED = 0.25
-"""Accuracy below which a network has learned too little to be compared."""
 NEARER = 0.5
 """How far from 1 a penalised layer's exponent may be, next to that of a layer without penalty."""
 
@@ -70,11 +68,7 @@ def _difference(
 
 def _untrained(networks: Sequence[Network], regularizers: Sequence[str]) -> str:
     """Say which of the networks compared have not learned the task."""
-    compared = [network for network in networks if network.regularizer in regularizers]
-    failed = [network for network in compared if network.clean < LEARNED]
-    if not failed:
-        return ""
-    return f"{len(failed)} of {len(compared)} networks have an accuracy below {LEARNED:.0%}"
+    return untrained([n.clean for n in networks if n.regularizer in regularizers])
 
 
 def _not_reached(networks: Sequence[Network], regularizer: str) -> str:
