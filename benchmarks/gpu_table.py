@@ -21,7 +21,7 @@ COLUMNS = (
     "noise",
     "% of copy",
 )
-NOT_MEASURED = "not measured: no GPU was reached"
+NOT_MEASURED = "Not measured: no GPU was reached."
 MODES = (
     ("rival", False, False),
     ("rival", False, True),
@@ -33,26 +33,23 @@ MODES = (
 
 
 def gpu_table(results: dict[str, Any] | None, names: Sequence[str] = CUDA_HEADLINES) -> str:
-    """One row a work; a work that was not measured says so."""
-    measured = {} if results is None else {work["name"]: work for work in results["works"]}
+    """One row a work; a work that was not measured says so. Without results, one line."""
+    if results is None:
+        return f"{NOT_MEASURED}\n"
+    measured = {work["name"]: work for work in results["works"]}
     rows = [_row(measured[name]) if name in measured else _missing(name, results) for name in names]
     line = (
         "Medians in ms of the fastest contender, with a sign what it adds to the plain work of its "
         "kind; `% of copy` is the bandwidth of selkern in a graph next to a device-to-device copy."
     )
-    if results is not None:
-        line += f" {machine_line(results)}; {versions_line(results)}."
+    line += f" {machine_line(results)}; {versions_line(results)}."
     return f"{markdown_table(COLUMNS, rows)}\n{line}\n"
 
 
-def _missing(name: str, results: dict[str, Any] | None) -> list[str]:
-    reason = NOT_MEASURED if results is None else _reason(name, results)
-    return [CUDA_WORKS[name].title, reason, *[""] * (len(COLUMNS) - 2)]
-
-
-def _reason(name: str, results: dict[str, Any]) -> str:
+def _missing(name: str, results: dict[str, Any]) -> list[str]:
     why = results.get("failures", {}).get(name) or results.get("skipped", {}).get(name)
-    return f"not measured: {why or 'it was left out of the run'}"
+    reason = f"not measured: {why or 'it was left out of the run'}"
+    return [CUDA_WORKS[name].title, reason, *[""] * (len(COLUMNS) - 2)]
 
 
 def _row(work: dict[str, Any]) -> list[str]:

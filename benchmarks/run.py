@@ -188,7 +188,7 @@ def _kept(path: Path) -> dict[str, Any] | None:
 
 def _run_pytest(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("pytest_benchmark") is None:
-        _command.say("the pytest suites need pytest-benchmark: run `pip install selkern[bench]`")
+        _command.say("the pytest suites need pytest-benchmark: run `pip install pytest-benchmark`")
         return 1
     import pytest
 

@@ -23,6 +23,8 @@ napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
 myst_heading_anchors = 3
+# Links to files outside this folder, which the tests follow.
+suppress_warnings = ["myst.xref_missing"]
 
 # Other projects' pages, which a build does not fetch, and what Python itself raises.
 nitpick_ignore = [("py:class", "Tensor")]

@@ -4,22 +4,12 @@ Run ``python examples/adversarial_training.py``; it needs scikit-learn.
 """
 
 import torch
-from sklearn import datasets
-from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from selkern import SelectivityRegularizer
 from selkern.attacks import PGD
-
-
-def load_digits():
-    """Images ``[N, 1, 8, 8]`` in [0, 1] and labels ``[N]``, to train on and to test with."""
-    pixels, digits = datasets.load_digits(return_X_y=True)
-    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    labels, rows = torch.tensor(digits), range(len(digits))
-    train, test = train_test_split(rows, test_size=450, stratify=digits, random_state=0)
-    return (images[train], labels[train]), (images[test], labels[test])
+from selkern.data import load_digits
 
 
 def make_model():
@@ -56,7 +46,8 @@ def accuracy(model, images, labels, attack=None):
 def main():
     """Train a model and print how it does."""
     torch.manual_seed(0)
-    (images, labels), test = load_digits()
+    train_set, test_set = load_digits()
+    (images, labels), test = train_set[:], test_set[:]
     model = make_model()
     attack = PGD(model, eps=0.1, alpha=0.05, steps=5)
     train(model, images, labels, attack, alpha=-2.0)

@@ -78,8 +78,8 @@ def run_extra(
 ) -> int:
     """Run the ``main`` of a module that needs packages of an extra, and for times benchmarks."""
     missing = [name for name, imported in packages.items() if not is_installed(imported)]
-    if missing:
-        say(f"{PROGRAM} {extra} needs {', '.join(missing)}: run `pip install selkern[{extra}]`")
+    if missing and not {"-h", "--help"} & set(arguments):
+        say(f"{PROGRAM} {extra} needs {', '.join(missing)}: run `pip install {' '.join(missing)}`")
         return 1
     if is_timing and not is_installed("selkern._benchmarks"):
         say(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["STYLES", "new_figure"]
 
@@ -13,6 +15,9 @@ STYLES = (("#0072b2", "v"), ("#555555", "o"), ("#d55e00", "^"))
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure that is drawn into memory."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

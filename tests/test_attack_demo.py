@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import subprocess
@@ -118,14 +117,6 @@ class TestExample:
         clean, attacked = map(float, re.findall(r"([\d.]+)%", finished.stdout))
         assert clean > 95
         assert 70 < attacked < clean
-
-    def test_the_readme_shows_its_loop(self) -> None:
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-        loop = inspect.getsource(example.train)
-        [shown] = [block for block in blocks if loop in block]
-        lines = {line.strip() for line in EXAMPLE.read_text(encoding="utf-8").splitlines()}
-        assert {line.strip() for line in shown.splitlines()} <= lines
 
 
 class TestNetworks:

@@ -184,4 +184,4 @@ def test_tables_show_the_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     table = readme_table(results)
     for work in works:
         assert (work.title in table) == (work.name in HEADLINES)
-    assert CUDA_WORKS["pgd_step_linf_3x224x224_float32_contiguous"].title in gpu_table(None)
+    assert CUDA_WORKS["pgd_step_linf_3x224x224_float32_contiguous"].title in gpu_table(results)

@@ -241,13 +241,12 @@ class TestTables:
         }
 
     def test_of_no_run(self) -> None:
-        table = gpu_table(None)
-        rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
-        assert len(rows) == len(CUDA_HEADLINES)
-        assert all("not measured: no GPU was reached" in row for row in rows)
+        assert gpu_table(None) == "Not measured: no GPU was reached.\n"
 
     def test_of_a_run(self, results: dict) -> None:
         table = gpu_table(json.loads(json.dumps(results)))
+        rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+        assert len(rows) == len(CUDA_HEADLINES)
         assert "NVIDIA Example" in table
         assert "not measured: no time was left" in table
         assert "not measured: RuntimeError: x" in table

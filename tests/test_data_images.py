@@ -304,7 +304,7 @@ class TestDigits:
         theirs = np.column_stack([pixels, labels])
         assert sorted(rows.tolist()) == sorted(theirs.tolist())
 
-    def test_say_which_extra_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_say_which_package_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-        with pytest.raises(ImportError, match=r"^scikit-learn .* pip install selkern\[data\]$"):
+        with pytest.raises(ImportError, match=r"^load_digits needs .* pip install scikit-learn$"):
             data.load_digits()

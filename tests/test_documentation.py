@@ -106,6 +106,44 @@ def test_the_readme_runs() -> None:
     torch.testing.assert_close(names["penalty"], expected)
 
 
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, heading = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        if RESULTS in linked.parents and not RESULTS.exists():
+            continue  # Results are not in source archives.
+        assert linked.exists(), target
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if heading else []
+        assert not heading or heading in {title.lower().replace(" ", "-") for title in headings}
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="results are not in source archives")
+class TestReadmeTables:
+    @pytest.fixture(scope="class")
+    def page(self) -> str:
+        return (ROOT / "README.md").read_text(encoding="utf-8")
+
+    @pytest.fixture(scope="class")
+    def kept(self) -> dict[str, dict[str, Any] | None]:
+        """The kept runs of the CPU and of the GPU."""
+        runs: dict[str, dict[str, Any] | None] = {"cpu": None, "cuda": None}
+        for path in RESULTS.glob("*/benchmark.json"):
+            results = json.loads(path.read_text(encoding="utf-8"))
+            runs[results["machine"]["device"]] = results
+        return runs
+
+    def test_are_those_of_the_kept_runs(self, page: str, kept: dict[str, Any]) -> None:
+        report = pytest.importorskip("selkern._benchmarks.report")
+        gpu = pytest.importorskip("selkern._benchmarks.gpu_table")
+        assert report.readme_table(kept["cpu"]) in page
+        assert gpu.gpu_table(kept["cuda"]) in page
+
+
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 
 
@@ -179,13 +217,13 @@ class TestReferencePages:
 
 def kept_findings() -> list[dict[str, str]]:
     """Every finding of the studies that are kept."""
-    summaries = (ROOT / "benchmarks" / "results" / "studies").glob("*/summary.json")
+    summaries = (RESULTS / "studies").glob("*/summary.json")
     return [finding for path in summaries for finding in json.loads(path.read_text())["findings"]]
 
 
 @pytest.mark.skipif(not kept_findings(), reason="results are not in source archives")
-def test_the_readme_shows_findings_as_they_are_kept() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_findings_are_shown_as_they_are_kept() -> None:
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
     _, _, table = text.partition("| the paper | measured on the digits | verdict |\n")
     rows = [line.strip("|").split("|") for line in table.partition("\n\n")[0].splitlines()[1:]]
     assert len(rows) >= 12

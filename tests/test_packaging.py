@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -20,6 +21,8 @@ import torch
 import selkern
 from selkern import _C
 from selkern.__main__ import main
+from selkern.demo.cli import DEMOS
+from selkern.study.cli import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(selkern.__file__).parent
@@ -50,6 +53,19 @@ for mode in ("exact", "frozen"):
 with selkern.SelectivityRegularizer(model, 2, alpha=1.0) as regularizer:
     model(x)
     assert regularizer(y) < 0
+"""
+HELP_WITHOUT_EXTRAS = """
+import sys
+for package in "sklearn skimage matplotlib tqdm rich scipy kornia PIL h5py".split():
+    sys.modules[package] = None
+from selkern.__main__ import main
+for command in sys.argv[1:]:
+    try:
+        main([*command.split(), "--help"])
+    except SystemExit as end:
+        assert end.code == 0, command
+    else:
+        raise AssertionError(command)
 """
 NOT_SOURCES = (".git", ".venv", ".*_cache", "build", "dist", "*.egg-info", "__pycache__")
 NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json", "results")
@@ -248,8 +264,17 @@ class TestCommands:
         monkeypatch.setattr("selkern.__main__.is_installed", lambda name: name != package)
         assert main([command]) == 1
         assert capsys.readouterr().err == (
-            f"python -m selkern {command} needs {package}: run `pip install selkern[{command}]`\n"
+            f"python -m selkern {command} needs {package}: run `pip install {package}`\n"
         )
+
+    def test_help_needs_no_extra(self, tmp_path: Path) -> None:
+        commands = ["study", *(f"study {name}" for name in STUDIES)]
+        if importlib.util.find_spec("selkern._benchmarks") is not None:
+            commands += ["bench", "demo", *(f"demo {name}" for name in DEMOS)]
+        finished = run_python("-c", HELP_WITHOUT_EXTRAS, *commands, folder=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        for command in commands:
+            assert f"usage: python -m selkern {command} " in finished.stdout
 
 
 def build_without_torch(kind: str, source: Path) -> subprocess.CompletedProcess[str]:

@@ -50,16 +50,13 @@ WORKS: dict[str, type[Work]] = {
 
 HEADLINES = (
     "relu_stack",
-    "mean_selectivity",
     "tokens",
     "class_means_1000",
     "training_step",
     "eigenspectrum_128x2000",
     "eigenspectrum_256x128x32",
-    "eigenspectrum_16x256x128",
     "eigenspectrum_2048x1000",
     "eigvalsh_256x32x32",
-    "eigh_256x128x128",
     "frozen_basis_1500x1000",
     "mlp_step",
     "pgd_step_linf",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import math
 import os
@@ -68,14 +67,6 @@ def folders(parent: Path) -> list[str]:
     """Return the sorted names of the folders in a folder, but for hidden ones."""
     with os.scandir(parent) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def extra(module: str, package: str) -> Any:
-    """Return a module of the packages that the extra ``data`` installs."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ImportError(f"{package} is needed here: pip install selkern[data]") from None
 
 
 def line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from selkern.data import _files, _matlab5
+from selkern.data._packages import needed
 
 NUMERIC = (
     "double",
@@ -112,7 +113,7 @@ class _Version73(MatlabFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         try:
-            self._h5py = _files.extra("h5py", "h5py")
+            self._h5py = needed("h5py", "MATLAB 7.3")
         except ImportError:
             raise ImportError(
                 f"{path} is of MATLAB 7.3: pip install h5py, or save it in MATLAB with '-v7'"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selkern.data import _files
+from selkern.data._packages import needed
 
 
 @runtime_checkable
@@ -71,7 +72,7 @@ class JpegReader:
     """JPEG files of one size, decoded when asked for; gray ones get three channels."""
 
     def __init__(self, paths: Sequence[str], size: int) -> None:
-        _files.extra("PIL.Image", "Pillow")
+        needed("PIL.Image", "reading JPEG files")
         self._paths = list(paths)
         self.image_shape = (size, size, 3)
 

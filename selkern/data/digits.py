@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selkern.data import _files
+from selkern.data._packages import needed
 from selkern.data.images import ImageSet, Splits
 
 __all__ = ["load_digits"]
@@ -17,7 +17,7 @@ def load_digits() -> Splits:
     """Load the 1,797 handwritten digits that come with scikit-learn, in a fixed split.
 
     The test set has 450 of them and keeps the classes in proportion. Pixels of 0 to 16 become [0,
-    1]. It needs ``pip install selkern[data]``, and no files.
+    1]. It needs scikit-learn, and no files.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def load_digits() -> Splits:
     >>> load_digits().test
     ImageSet(450 images of 1 x 8 x 8 in 10 classes)
     """
-    datasets = _files.extra("sklearn.datasets", "scikit-learn")
-    selection = _files.extra("sklearn.model_selection", "scikit-learn")
+    datasets = needed("sklearn.datasets", "load_digits")
+    selection = needed("sklearn.model_selection", "load_digits")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(
         np.arange(len(labels)), test_size=TEST_IMAGES, stratify=labels, random_state=0

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from selkern.data import _files
+from selkern.data._packages import needed
 from selkern.data._readers import JpegReader
 from selkern.data.corrupted import SEVERITIES, CorruptedSets, in_the_order_of_the_field
 from selkern.data.images import ImageSet, Splits
@@ -32,7 +33,7 @@ def load_tiny_imagenet(folder: str | os.PathLike[str]) -> Splits:
     published validation set, whose labels are known: ``val/images/*.JPEG`` in the order of
     ``val/val_annotations.txt``; or, where that set was sorted into ``val/<wnid>/*.JPEG`` or
     ``val/<wnid>/images/*.JPEG``, in the order of classes and names. Files are decoded when they are
-    asked for, gray ones to three channels. It needs ``pip install selkern[data]``.
+    asked for, gray ones to three channels. It needs Pillow.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def load_tiny_imagenet_c(folder: str | os.PathLike[str]) -> CorruptedSets:
 
     Images are ``<corruption>/<severity>/<wnid>/*.JPEG``, in the order of their classes and names;
     the order of the classes is that of the sorted names. Compare ``classes`` with those of the
-    clean images. It needs ``pip install selkern[data]``.
+    clean images. It needs Pillow.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def load_tiny_imagenet_c(folder: str | os.PathLike[str]) -> CorruptedSets:
     >>> corrupted.load("fog", severity=5)  # doctest: +SKIP
     ImageSet(10000 images of 3 x 64 x 64 in 200 classes)
     """
-    _files.extra("PIL.Image", "Pillow")
+    needed("PIL.Image", "load_tiny_imagenet_c")
     where = _files.folder("folder", folder)
     names = corruptions_in(where)
     if not names and (where / CORRUPTED_INNER).is_dir():

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.colors import LinearSegmentedColormap
-
 from selkern._figure import new_figure
 from selkern.study.statistics import Interval
 
@@ -15,6 +13,8 @@ __all__ = ["colours", "draw_lines", "new_figure", "tidy"]
 
 def colours(count: int) -> list[Any]:
     """So many colours from blue over grey to orange, for values that have an order."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     scale = LinearSegmentedColormap.from_list("ordered", ["#0072b2", "#888888", "#d55e00"])
     return [scale(0.5 if count == 1 else index / (count - 1)) for index in range(count)]
 

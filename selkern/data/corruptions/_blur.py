@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selkern.data.corruptions._checks import imported
+from selkern.data._packages import needed
 from selkern.data.corruptions._constants import SMALL
 from selkern.data.corruptions._noise import uniform
 
@@ -26,7 +26,7 @@ def defocus_blur(images: Tensor, radius: float, softness: float) -> Tensor:
 
     The borders are reflected, as in the published images.
     """
-    filters = imported("kornia.filters", "defocus_blur")
+    filters = needed("kornia.filters", "defocus_blur")
     spacing = _spacing(images)
     kernel = disk(images, radius / spacing, softness / spacing)
     falls = _falls(images, len(kernel) // 2, spacing)
@@ -35,7 +35,7 @@ def defocus_blur(images: Tensor, radius: float, softness: float) -> Tensor:
 
 def disk(like: Tensor, radius: float, softness: float) -> Tensor:
     """Kernel of a disk of whole taps, smoothed by a Gaussian of 3 x 3 taps (5 x 5 if it is big)."""
-    filters = imported("kornia.filters", "defocus_blur")
+    filters = needed("kornia.filters", "defocus_blur")
     edge = 1 if radius <= 8 else 2
     reach = int(radius) + edge
     offsets = torch.arange(-reach, reach + 1, dtype=like.dtype, device=like.device)
@@ -51,7 +51,7 @@ def disk(like: Tensor, radius: float, softness: float) -> Tensor:
 
 def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
     """Spread every point over a Gaussian, cut off at 4 standard deviations; borders go on."""
-    filters = imported("kornia.filters", "gaussian_blur")
+    filters = needed("kornia.filters", "gaussian_blur")
     spacing = _spacing(images)
     reach = int(4 * deviation / spacing + 0.5)
     kernel = filters.get_gaussian_kernel1d(

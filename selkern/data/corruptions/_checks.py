@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -101,14 +99,3 @@ def generator_for(value: Any, images: Tensor) -> torch.Generator | None:
             f"generator must be on {images.device} like the images, got {drawing.device}"
         )
     return drawing
-
-
-def imported(module: str, corruption: str) -> ModuleType:
-    """Return a module of a package that only the extra brings along."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{corruption} needs {module.partition('.')[0]}, which cannot be imported ({error}):"
-            " pip install selkern[data]"
-        ) from None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
-from selkern.data.corruptions._checks import imported
+from selkern.data._packages import needed
 
 
 def brightness(images: Tensor, shift: float) -> Tensor:
     """Raise the HSV value, or what a gray image has for it."""
     if images.shape[1] == 1:
         return images + shift
-    color = _color("brightness")
+    color = needed("kornia.color", "brightness")
     hue, saturation, value = color.rgb_to_hsv(images).unbind(1)
     return color.hsv_to_rgb(torch.stack([hue, saturation, (value + shift).clamp(0, 1)], 1))
 
@@ -27,11 +25,7 @@ def contrast(images: Tensor, factor: float) -> Tensor:
 
 def saturate(images: Tensor, factor: float, shift: float) -> Tensor:
     """Change the HSV saturation."""
-    color = _color("saturate")
+    color = needed("kornia.color", "saturate")
     hue, saturation, value = color.rgb_to_hsv(images).unbind(1)
     saturation = (factor * saturation + shift).clamp(0, 1)
     return color.hsv_to_rgb(torch.stack([hue, saturation, value], 1))
-
-
-def _color(corruption: str) -> ModuleType:
-    return imported("kornia.color", corruption)

@@ -105,8 +105,7 @@ def corrupt(
         ``saturate`` for gray images, ``severity`` is not 1 to 5, or ``generator`` is on another
         device.
     ImportError
-        If the corruption needs kornia or Pillow, which ``pip install selkern[data]`` brings, and
-        it is not there.
+        If the corruption needs kornia or Pillow, and it is not installed.
 
     Notes
     -----

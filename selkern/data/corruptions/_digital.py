@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selkern.data.corruptions._checks import imported
+from selkern.data._packages import needed
 from selkern.data.corruptions._noise import uniform
 
 
@@ -59,7 +59,7 @@ def field(images: Tensor, generator: torch.Generator | None, deviation: float) -
 
     The Gaussian is cut off at 3 standard deviations, and borders are mirrored, edge pixels too.
     """
-    filters = imported("kornia.filters", "elastic_transform")
+    filters = needed("kornia.filters", "elastic_transform")
     height, width = images.shape[2:]
     drawn = uniform(images, (len(images), 2, height, width), generator, low=-1.0)
     reach = int(3 * deviation + 0.5)
@@ -107,7 +107,7 @@ def _centres(like: Tensor, size: int) -> Tensor:
 
 def jpeg_compression(images: Tensor, quality: float) -> Tensor:
     """Write an image of 8 bits as JPEG, with Pillow's subsampling of colour, and read it back."""
-    codec = imported("PIL.Image", "jpeg_compression")
+    codec = needed("PIL.Image", "jpeg_compression")
     pixels = (255 * images).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     gray = images.shape[1] == 1
     decoded = np.empty_like(pixels)

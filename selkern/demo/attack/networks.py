@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from selkern import data
 from selkern._examples import adversarial_training as example
 from selkern.attacks import PGD
 from selkern.demo.data import Digits, Images
@@ -50,7 +51,7 @@ class Recipe:
 
 def load_digits() -> Digits:
     """The digits in [0, 1]."""
-    train, test = (Images(*images) for images in example.load_digits())
+    train, test = (Images(*images.tensors()) for images in data.load_digits())
     return Digits(train, test)
 
 

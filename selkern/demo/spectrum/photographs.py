@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import skimage.data
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from skimage.color import rgb2gray
 from torch import Tensor
 
 import selkern
@@ -33,6 +31,9 @@ class PatchSpectrum:
 
 def load_patches(size: int, each: int, seed: int) -> Tensor:
     """Grey patches ``[N, size * size]``, float64, so many of each photograph."""
+    import skimage.data
+    from skimage.color import rgb2gray
+
     generator = np.random.default_rng(seed)
     patches = []
     for name in PHOTOGRAPHS:
