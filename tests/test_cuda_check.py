@@ -11,7 +11,15 @@ import check_cuda
 import pytest
 from check_cuda import faults
 from cuda_build import choose_toolkit
-from machine_code import Kernel, parse_kernels, parse_sass, read_kernels, short
+from machine_code import (
+    Instruction,
+    Kernel,
+    loads_in_flight,
+    parse_kernels,
+    parse_sass,
+    read_kernels,
+    short,
+)
 
 STREAM = ("LDG.E.128.CONSTANT", "FADD.FTZ", "STG.E.128", "EXIT")
 SASS = """
@@ -21,6 +29,7 @@ SASS = """
         /*0000*/                   LDC R1, c[0x0][0x28] ;    /* 0x00000a00ff017b82 */
                                                              /* 0x000fe20000000800 */
         /*0010*/              @!P0 LDG.E.128 R4, desc[UR4][R2.64] ;    /* 0x0000840000047ab9 */
+                                                             /* 0x001ea8000c1e1d00 */
         /*0020*/               @P1 EXIT ;                    /* 0x000000000000794d */
 		Function : other
         /*0000*/             @!UPT UIADD3 URZ, UR4, 0x1, URZ ;    /* 0x0000840000047ab9 */
@@ -64,6 +73,7 @@ class TestReading:
         assert add == Kernel(
             name="add_kernel<float>",
             opcodes=("LDC", "LDG.E.128", "EXIT"),
+            wide_loads_in_flight=(1,),
             registers=20,
             stack_bytes=16,
             local_bytes=8,
@@ -78,12 +88,38 @@ class TestReading:
         assert other.shared_bytes is None
 
     def test_opcode_without_operands(self) -> None:
-        assert parse_sass("Function : f\n  /*0000*/  EXIT ;") == {"f": ("EXIT",)}
+        assert parse_sass("Function : f\n  /*0000*/  EXIT ;") == {"f": [Instruction("EXIT")]}
+
+    def test_barriers(self) -> None:
+        _, load, _ = parse_sass(SASS)["_ZN7selkern4cuda12_GLOBAL__N_110add_kernelIfEEvPT_"]
+        assert load == Instruction("LDG.E.128", raises=2, awaits=frozenset({0}))
 
     def test_short_name(self) -> None:
         name = "void selkern::cuda::(anonymous namespace)::f<float, 4>(selkern::cuda::P<2>)"
         assert short(name) == "f<float, 4>"
         assert short("void selkern::_GLOBAL__N__1a2b_4_x_cu_3c::f<double>(int)") == "f<double>"
+
+
+class TestLoadsInFlight:
+    LOADS = tuple(Instruction("LDG.E.128", raises=barrier) for barrier in (0, 1, 2, 1))
+
+    @staticmethod
+    def use(*barriers: int) -> Instruction:
+        return Instruction("FADD", awaits=frozenset(barriers))
+
+    def test_before_the_first_use(self) -> None:
+        assert loads_in_flight([*self.LOADS, self.use(0), self.use(1, 2)]) == (4, 4, 4, 4)
+
+    def test_one_after_another(self) -> None:
+        pairs = [(load, self.use(load.raises)) for load in self.LOADS]
+        assert loads_in_flight([each for pair in pairs for each in pair]) == (1, 1, 1, 1)
+
+    def test_one_is_used_while_others_are_under_way(self) -> None:
+        first, second, third, fourth = self.LOADS
+        assert loads_in_flight([first, second, self.use(0), third, fourth]) == (2, 3, 3, 3)
+
+    def test_narrow_loads_do_not_count(self) -> None:
+        assert loads_in_flight([Instruction("LDG.E.64", raises=0), self.LOADS[1]]) == (1,)
 
 
 class TestRules:
@@ -169,6 +205,12 @@ class TestRules:
         assert len(found) == (loads > 0) + (stores > 0)
         assert all("streams, and has" in fault for fault in found)
 
+    def test_few_loads_in_flight(self) -> None:
+        loads, name = ("LDG.E.128",) * 4, "class_means_kernel<float, 4>"
+        [fault] = faults(kernel(*loads, name=name, wide_loads_in_flight=(4, 3, 4, 4)))
+        assert fault == "streams, and has a 128-bit load with only 3 in flight"
+        assert not list(faults(kernel(*loads, name=name, wide_loads_in_flight=(4, 4, 5, 4))))
+
     def test_no_launch_bounds(self) -> None:
         [fault] = faults(Kernel("add_kernel<float>", STREAM))
         assert "no __launch_bounds__" in fault
@@ -194,14 +236,14 @@ class TestTable:
         after = [kernel(registers=42), kernel(name="other", registers=8)]
         occupancy = ["6 registers", "8 threads"]
         kept = check_cuda.table(before, occupancy, "13.0.88")
-        assert "| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 | 0 |" in kept
+        assert "| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 |  | 0 |" in kept
         assert check_cuda.compare(kept, update=False)
         assert not check_cuda.compare(kept, update=True)
         assert not check_cuda.compare(kept, update=False)
         changes = check_cuda.compare(check_cuda.table(after, occupancy, "13.0.88"), update=False)
         assert [line for line in changes if line.startswith(("-|", "+|"))] == [
-            "-| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 | 0 |",
-            "+| `add_kernel<float>` | 42 | 0 | 256 | 6 | registers | 0 | 0 |",
+            "-| `add_kernel<float>` | 40 | 0 | 256 | 6 | registers | 0 |  | 0 |",
+            "+| `add_kernel<float>` | 42 | 0 | 256 | 6 | registers | 0 |  | 0 |",
         ]
 
     def test_dynamic_shared_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +255,7 @@ class TestTable:
         resident = check_cuda.resident_blocks(kernels, Path())
         assert resident == ["1 threads", "", "2 threads"]
         row = check_cuda.table(kernels, resident, "13.0.88").splitlines()[-2]
-        assert row == "| `add_kernel<float>` | 0 | dynamic | 256 |  |  | 0 | 0 |"
+        assert row == "| `add_kernel<float>` | 0 | dynamic | 256 |  |  | 0 |  | 0 |"
 
 
 PRELUDE = """
@@ -260,6 +302,7 @@ FAULTY = {
     "floating-point atomic, whose order": """
         KERNEL f(__nv_bfloat162* y, __nv_bfloat162 x) { atomicAdd(y + threadIdx.x, x); }""",
     "0 128-bit loads": STREAMING_KERNEL.replace(" + value.z + value.w", ""),
+    "only 1 in flight": STREAMING_KERNEL.replace("value = x[i * 128", "value = x[int(sum) * 128"),
     "0 128-bit stores": STORING_KERNEL.replace("float4", "float2").replace(", 2, 3", ""),
     "no __launch_bounds__": "__global__ void f(float* y) { y[threadIdx.x] = 1; }",
 }

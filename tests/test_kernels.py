@@ -107,6 +107,18 @@ def test_many_classes(num_classes: int, device: torch.device) -> None:
     assert_matches_reference("selectivity_index", x, labels, num_classes)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
+def test_a_block_of_several_classes(dtype: torch.dtype, device: torch.device) -> None:
+    labels = 69_000 + torch.arange(400).to(device) // 2 * 2 % 300
+    x = uniform((400, 264), dtype, device=device)
+    means, counts = selkern.class_means(x, labels, 70_000)
+    expected, expected_counts = reference.class_means(x.double(), labels, 70_000)
+    torch.testing.assert_close(means.double(), expected, rtol=2e-6, atol=2e-6)
+    assert torch.equal(counts, expected_counts)
+    labels[3] = -5
+    assert device.type == "cpu" or selkern.class_means(x, labels, 70_000)[0].isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32], ids=case_name)
 @pytest.mark.parametrize("bad", [-1, NUM_CLASSES, 2**31 - 1])
 def test_labels_out_of_range_make_everything_nan(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from machine_code import Kernel, read_kernels
+from machine_code import WIDE_LOAD, Kernel, read_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "csrc" / "cuda" / "resources_sm_90.md"
@@ -41,9 +41,11 @@ STREAMING = {
     r"l2_sums_kernel<[^,]+, (?!1\b)": {"load": 3 * 4},
     r"l2_step_kernel<[^,]+, (?!1\b)": {"load": 3 * 4, "store": 4},
 }
+# Of these a thread asks for so many loads at least before it waits for the first.
+LEAST_IN_FLIGHT = 4
 # What a GPU has no use for: it takes eigenvalues as its solver gives them.
 ON_THE_CPU_ALONE = {"selkern::rayleigh_quotients"}
-WIDE = {"load": re.compile(r"LDG(STS)?\..*\b128\b"), "store": re.compile(r"STG\..*\b128\b")}
+WIDE = {"load": WIDE_LOAD, "store": re.compile(r"STG\..*\b128\b")}
 
 LOCAL_MEMORY = re.compile(r"(STL|LDL)\b")
 FLOAT64 = re.compile(r"D(ADD|MUL|FMA|SETP|SET|MNMX|MMA)\b|.*\.F64\b|MUFU\..*64H\b")
@@ -67,17 +69,20 @@ def faults(kernel: Kernel) -> Iterator[str]:
         yield f"has 64-bit arithmetic, though no template argument is double: {found}"
     if found := _listed(_floating_atomics(kernel.opcodes)):
         yield f"has a floating-point atomic, whose order changes from run to run: {found}"
-    yield from _narrow_accesses(kernel)
+    yield from _slow_accesses(kernel)
     if kernel.threads is None:
         yield "has no __launch_bounds__, so that its resident blocks are unknown"
 
 
-def _narrow_accesses(kernel: Kernel) -> Iterator[str]:
+def _slow_accesses(kernel: Kernel) -> Iterator[str]:
     for name, accesses in STREAMING.items():
         if re.match(name, kernel.name):
             for access, least in accesses.items():
                 if (count := wide_accesses(kernel, access)) < least:
                     yield f"streams, and has {count} 128-bit {access}s of at least {least}"
+            fewest = min(kernel.wide_loads_in_flight, default=LEAST_IN_FLIGHT)
+            if fewest < LEAST_IN_FLIGHT:
+                yield f"streams, and has a 128-bit load with only {fewest} in flight"
 
 
 def wide_accesses(kernel: Kernel, access: str) -> int:
@@ -158,14 +163,16 @@ def table(kernels: Sequence[Kernel], occupancy: Sequence[str], nvcc: str) -> str
         f"the size of each launch's problem. `{UPDATE}` writes this file anew.",
         "",
         "| kernel | registers | shared memory, bytes | threads | resident blocks | limited by |"
-        " 128-bit loads | 128-bit stores |",
-        "|---|---:|---:|---:|---:|---|---:|---:|",
+        " 128-bit loads | in flight | 128-bit stores |",
+        "|---|---:|---:|---:|---:|---|---:|---:|---:|",
     ]
     for kernel, resident in zip(kernels, occupancy, strict=True):
         blocks, _, limits = resident.partition(" ")
         shared = "dynamic" if kernel.shared_bytes is None else kernel.shared_bytes
         used = f"{kernel.registers} | {shared} | {kernel.threads}"
-        wide = f"{wide_accesses(kernel, 'load')} | {wide_accesses(kernel, 'store')}"
+        loads, stores = wide_accesses(kernel, "load"), wide_accesses(kernel, "store")
+        in_flight = min(kernel.wide_loads_in_flight, default="")
+        wide = f"{loads} | {in_flight} | {stores}"
         rows.append(f"| `{kernel.name}` | {used} | {blocks} | {limits} | {wide} |")
     return "\n".join(rows) + "\n"
 

@@ -5,14 +5,32 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 # What a block that has shared memory takes besides from compute capability 9.0 on, and cuobjdump
 # counts.
 RESERVED_SHARED_BYTES = 1024
 
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*\S*)")
+# The upper half of an instruction's 128 bits.
+_CONTROL = re.compile(r"^\s+/\* 0x([0-9a-f]{16}) \*/")
+_BARRIERS = 6
+WIDE_LOAD = re.compile(r"LDG(STS)?\..*\b128\b")
+
+
+class Instruction(NamedTuple):
+    """An opcode with its modifiers, and how the hardware keeps it in order.
+
+    What takes its time, like a load, raises one of six barriers and lowers it when it is done;
+    later instructions say which barriers they wait for.
+    """
+
+    opcode: str
+    raises: int | None = None
+    awaits: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -21,6 +39,8 @@ class Kernel:
 
     name: str
     opcodes: tuple[str, ...]
+    # Of each load of 128 bits: how many are under way together while it is.
+    wide_loads_in_flight: tuple[int, ...] = ()
     registers: int = 0
     stack_bytes: int = 0
     local_bytes: int = 0
@@ -51,12 +71,13 @@ def parse_kernels(sass: str, usage: str, elf: str) -> list[Kernel]:
     threads = parse_threads(elf)
     names = dict(zip(code, demangle(list(code))))
     kernels = []
-    for symbol, opcodes in code.items():
+    for symbol, instructions in code.items():
         used = resources[symbol]
         kernels.append(
             Kernel(
                 name=short(names[symbol]),
-                opcodes=opcodes,
+                opcodes=tuple(instruction.opcode for instruction in instructions),
+                wide_loads_in_flight=loads_in_flight(instructions),
                 registers=used["REG"],
                 stack_bytes=used["STACK"],
                 local_bytes=used["LOCAL"],
@@ -77,15 +98,43 @@ def _in_order(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or -1)) for text, number in re.findall(r"(\D+)(\d*)", name)]
 
 
-def parse_sass(text: str) -> dict[str, tuple[str, ...]]:
-    """Return the opcodes of each function."""
-    functions: dict[str, list[str]] = {}
+def parse_sass(text: str) -> dict[str, list[Instruction]]:
+    """Return the instructions of each function."""
+    functions: dict[str, list[Instruction]] = {}
     for line in text.splitlines():
         if "Function :" in line:
             current = functions.setdefault(line.partition(":")[2].strip(), [])
         elif instruction := _INSTRUCTION.match(line):
-            current.append(instruction[1].rstrip(";"))
-    return {name: tuple(opcodes) for name, opcodes in functions.items()}
+            current.append(Instruction(instruction[1].rstrip(";")))
+        elif control := _CONTROL.match(line):
+            current[-1] = _with_barriers(current[-1].opcode, int(control[1], 16) >> 41)
+    return functions
+
+
+def _with_barriers(opcode: str, control: int) -> Instruction:
+    """Read the control bits: 5 of the issue, the barrier for results, that for operands, a mask."""
+    raised, awaited = control >> 5 & 7, control >> 11
+    awaits = frozenset(barrier for barrier in range(_BARRIERS) if awaited >> barrier & 1)
+    return Instruction(opcode, raised if raised < _BARRIERS else None, awaits)
+
+
+def loads_in_flight(instructions: Sequence[Instruction]) -> tuple[int, ...]:
+    """Return, of each load of 128 bits, how many are under way together while it is.
+
+    Instructions are taken in the order in which they lie.
+    """
+    most: list[int] = []
+    under_way: dict[int | None, list[int]] = {}
+    for instruction in instructions:
+        for barrier in instruction.awaits:
+            under_way.pop(barrier, None)
+        if WIDE_LOAD.match(instruction.opcode):
+            under_way.setdefault(instruction.raises, []).append(len(most))
+            most.append(0)
+            together = [load for loads in under_way.values() for load in loads]
+            for load in together:
+                most[load] = max(most[load], len(together))
+    return tuple(most)
 
 
 def parse_usage(text: str) -> dict[str, dict[str, int]]:

@@ -37,12 +37,6 @@ struct StepPacks {
   Pack<T, width> grad;
   Pack<T, width> images;
 
-  __device__ __forceinline__ void load_from(const PgdStepParams& params, int64_t i) {
-    adv = load<width>(static_cast<const T*>(params.adv) + i);
-    grad = load<width>(static_cast<const T*>(params.grad) + i);
-    images = load<width>(static_cast<const T*>(params.images) + i);
-  }
-
   // Stores value_of(adv, grad, image) from element i on.
   template <typename ValueOf>
   __device__ __forceinline__ void store_to(const PgdStepParams& params, int64_t i,
@@ -56,6 +50,22 @@ struct StepPacks {
   }
 };
 
+template <typename T, int width>
+struct LoadedStepPacks {
+  LoadedPack<T, width> adv;
+  LoadedPack<T, width> grad;
+  LoadedPack<T, width> images;
+
+  __device__ __forceinline__ void load_from(const PgdStepParams& params, int64_t i) {
+    adv = load<width>(static_cast<const T*>(params.adv) + i);
+    grad = load<width>(static_cast<const T*>(params.grad) + i);
+    images = load<width>(static_cast<const T*>(params.images) + i);
+  }
+  __device__ __forceinline__ StepPacks<T, width> unpack() const {
+    return {adv.unpack(), grad.unpack(), images.unpack()};
+  }
+};
+
 // Calls visit(i, packs from element i on) for this thread's part of the tile [begin, end): for
 // vectors, several of them in flight, and for the elements that are left.
 template <typename T, int width, typename Visit>
@@ -63,7 +73,7 @@ __device__ __forceinline__ void for_each_packs(const PgdStepParams& params, int6
                                                int64_t end, Visit visit) {
   const int64_t end_of_packs = end - (end - begin) % width;
   const int64_t first = begin + int64_t(threadIdx.x) * width;
-  StepPacks<T, width> packs[loads_in_flight];
+  LoadedStepPacks<T, width> packs[loads_in_flight];
 #pragma unroll
   for (int j = 0; j < loads_in_flight; ++j) {
     const int64_t i = first + int64_t(j) * block_threads * width;
@@ -72,13 +82,13 @@ __device__ __forceinline__ void for_each_packs(const PgdStepParams& params, int6
 #pragma unroll
   for (int j = 0; j < loads_in_flight; ++j) {
     const int64_t i = first + int64_t(j) * block_threads * width;
-    if (i < end_of_packs) visit(i, packs[j]);
+    if (i < end_of_packs) visit(i, packs[j].unpack());
   }
   if constexpr (width > 1) {
     if (end_of_packs + threadIdx.x < end) {
-      StepPacks<T, 1> left;
+      LoadedStepPacks<T, 1> left;
       left.load_from(params, end_of_packs + threadIdx.x);
-      visit(end_of_packs + threadIdx.x, left);
+      visit(end_of_packs + threadIdx.x, left.unpack());
     }
   }
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/class_order.cuh"
@@ -24,56 +25,101 @@ __global__ __launch_bounds__(block_threads) void class_order_kernel(
 constexpr int class_warps = 4;
 constexpr int class_threads = class_warps * warp_threads;
 
-struct ClassSums;
+struct ClassStages;
 
-// A block takes one class and a tile of units: a pack of units a lane, every fourth sample a warp.
+// Adds rows of x times scale, every fourth of samples[begin .. end): those of a warp.
+template <typename T, int width>
+__device__ __forceinline__ void add_rows(const T* x, int64_t row_stride, const int64_t* samples,
+                                         int64_t begin, int64_t end, Result<T> scale,
+                                         CompensatedSum<Result<T>> (&sums)[width]) {
+  for (int64_t i = begin; i < end; i += class_warps * loads_in_flight) {
+    LoadedPack<T, width> packs[loads_in_flight];
+#pragma unroll
+    for (int j = 0; j < loads_in_flight; ++j) {
+      const int64_t entry = i + j * class_warps;
+      if (entry < end) packs[j] = load<width>(x + samples[entry] * row_stride);
+    }
+#pragma unroll
+    for (int j = 0; j < loads_in_flight; ++j) {
+      if (i + j * class_warps >= end) continue;
+      const Pack<T, width> pack = packs[j].unpack();
+#pragma unroll
+      for (int c = 0; c < width; ++c) sums[c].add(widen(pack.values[c]) * scale);
+    }
+  }
+}
+
+// Rows of means are aligned to vectors where those of x are.
+template <int width, typename R>
+__device__ __forceinline__ void store_means(R* means, const R (&values)[width]) {
+  constexpr int part = width == 1 ? 1 : vector_size<R>;
+#pragma unroll
+  for (int c = 0; c < width; c += part) {
+    Pack<R, part> stored;
+#pragma unroll
+    for (int i = 0; i < part; ++i) stored.values[i] = values[c + i];
+    store(means + c, stored);
+  }
+}
+
+struct ClassMeansTask {
+  ClassMeansParams params;
+  int64_t block_classes;
+};
+
+// A block takes a few classes, mostly one, and a tile of units: a pack of units a lane, every
+// fourth sample a warp.
 template <typename T, int width>
 __global__ __launch_bounds__(class_threads) void class_means_kernel(
-    const __grid_constant__ ClassMeansParams params) {
+    const __grid_constant__ ClassMeansTask task) {
   using R = Result<T>;
+  const ClassMeansParams& params = task.params;
+  const ClassOrder& order = params.order;
   const unsigned tiles = unsigned(divide_up(params.units, warp_threads * width));
-  const int64_t k = blockIdx.x / tiles;
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   const int64_t unit = (int64_t(blockIdx.x % tiles) * warpSize + lane) * width;
   const bool has_units = unit < params.units;
-  const int64_t count = params.order.counts[k], end = params.order.ends[k];
+  const R invalid = *order.has_invalid ? R(NAN) : R(0);
+  constexpr int stage_size = (class_warps - 1) * warp_threads * width;
+  // Two, in turn, so that one barrier a class is enough.
+  auto* const stages = static_shared<ClassStages, CompensatedSum<R>, 2 * stage_size>();
+  auto* stage = stages;
 
-  const R scale = params.order.scale;
-  CompensatedSum<R> sums[width] = {};
-  if (has_units) {
-    const T* x = static_cast<const T*>(params.x) + unit;
-    for (int64_t i = end - count + warp; i < end; i += class_warps * loads_in_flight) {
-      Pack<T, width> packs[loads_in_flight];
+  const int64_t first_class = int64_t(blockIdx.x / tiles) * task.block_classes;
+  const int64_t end_class = min(first_class + task.block_classes, params.num_classes);
+  for (int64_t k = first_class; k < end_class; ++k) {
+    const int64_t count = order.counts[k], end = order.ends[k];
+    R* const means = static_cast<R*>(params.means) + k * params.units + unit;
+    R values[width];
 #pragma unroll
-      for (int j = 0; j < loads_in_flight; ++j) {
-        const int64_t entry = i + j * class_warps;
-        if (entry < end)
-          packs[j] = load<width>(x + params.order.samples[entry] * params.row_stride);
-      }
-#pragma unroll
-      for (int j = 0; j < loads_in_flight; ++j) {
-        if (i + j * class_warps >= end) continue;
-#pragma unroll
-        for (int c = 0; c < width; ++c) sums[c].add(widen(packs[j].values[c]) * scale);
-      }
+    for (int c = 0; c < width; ++c) values[c] = invalid;
+    if (count == 0) {
+      // Warps in turn: there is nothing to wait for.
+      if (has_units && warp == int(k % class_warps)) store_means<width>(means, values);
+      continue;
     }
-  }
 
-  auto* stage =
-      static_shared<ClassSums, CompensatedSum<R>, (class_warps - 1) * warp_threads * width>();
-  if (warp > 0) {
+    CompensatedSum<R> sums[width] = {};
+    if (has_units) {
+      add_rows(static_cast<const T*>(params.x) + unit, params.row_stride, order.samples,
+               end - count + warp, end, R(order.scale), sums);
+    }
+    if (warp > 0) {
 #pragma unroll
-    for (int c = 0; c < width; ++c) stage[((warp - 1) * width + c) * warpSize + lane] = sums[c];
-  }
-  __syncthreads();
-  if (warp > 0 || !has_units) return;
-  R* means = static_cast<R*>(params.means) + k * params.units + unit;
+      for (int c = 0; c < width; ++c) stage[((warp - 1) * width + c) * warpSize + lane] = sums[c];
+    }
+    __syncthreads();
+    if (warp == 0 && has_units) {
 #pragma unroll
-  for (int c = 0; c < width; ++c) {
-    for (int w = 0; w < class_warps - 1; ++w) sums[c].add(stage[(w * width + c) * warpSize + lane]);
-    R mean = count > 0 ? sums[c].value() / (R(count) * scale) : R(0);
-    if (*params.order.has_invalid) mean = R(NAN);
-    means[c] = mean;
+      for (int c = 0; c < width; ++c) {
+        for (int w = 0; w < class_warps - 1; ++w) {
+          sums[c].add(stage[(w * width + c) * warpSize + lane]);
+        }
+        values[c] += sums[c].value() / (R(count) * R(order.scale));
+      }
+      store_means<width>(means, values);
+    }
+    stage = stage == stages ? stages + stage_size : stages;
   }
 }
 
@@ -131,8 +177,13 @@ void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
     const int width = vectors ? vector_size<T> : 1;
     const auto kernel =
         vectors ? &class_means_kernel<T, vector_size<T>> : &class_means_kernel<T, 1>;
-    launch(kernel, params.num_classes * divide_up(params.units, warp_threads * width),
-           class_threads, stream, params);
+    // So many blocks that they fill a GPU several times over, but not one for each of many classes,
+    // most of which have no samples then.
+    constexpr int64_t enough_blocks = 1 << 15;
+    const int64_t tiles = divide_up(params.units, warp_threads * width);
+    const int64_t block_classes = std::max<int64_t>(1, params.num_classes * tiles / enough_blocks);
+    launch(kernel, divide_up(params.num_classes, block_classes) * tiles, class_threads, stream,
+           ClassMeansTask{params, block_classes});
   });
 }
 

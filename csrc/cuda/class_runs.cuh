@@ -69,17 +69,17 @@ class ShareWalker {
  public:
   using R = Result<T>;
 
-  // unit: of this lane, or at least view.units.
+  // unit: of this lane, or at least view.units; the last one takes its place then.
   __device__ __forceinline__ ShareWalker(const LayerMeansView& view, int64_t unit,
                                          const ClassOrder& order)
       : order_(order),
-        means_(static_cast<const T*>(view.means) + unit),
+        means_(static_cast<const T*>(view.means) + min(unit, view.units - 1)),
         row_stride_(view.row_stride),
-        has_unit_(unit < view.units) {}
+        has_units_(view.units > 0) {}
 
   // Entries [begin, end) of [0, kept).
   __device__ __forceinline__ ShareOfOrder<Out, R> walk(int64_t begin, int64_t end, int64_t kept) {
-    if (begin == end) return share_;
+    if (begin == end || !has_units_) return share_;
     const int64_t before = begin > 0 ? order_.classes[begin - 1] : ignored_class;
     const int64_t after = end < kept ? order_.classes[end] : ignored_class;
     run_.label = order_.classes[begin];
@@ -107,17 +107,18 @@ class ShareWalker {
       label = order_.classes[first + lane];
     }
     for (int start = 0; start < entries; start += batch) {
-      R values[batch];
+      // Each lane loads something each time: a condition would make it wait for the first before it
+      // asks for the others.
+      T values[batch];
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
-        const int64_t row = __shfl_sync(0xffffffffu, sample, start + j);
-        const bool is_value = has_unit_ && start + j < entries;
-        values[j] = is_value ? widen(means_[row * row_stride_]) * R(order_.scale) : R(0);
+        const int64_t row = __shfl_sync(0xffffffffu, sample, min(start + j, entries - 1));
+        values[j] = means_[row * row_stride_];
       }
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
         const int64_t entry_label = __shfl_sync(0xffffffffu, label, start + j);
-        if (start + j < entries) add(values[j], entry_label);
+        if (start + j < entries) add(widen(values[j]) * R(order_.scale), entry_label);
       }
     }
   }
@@ -144,7 +145,7 @@ class ShareWalker {
   const ClassOrder& order_;
   const T* means_;
   const int64_t row_stride_;
-  const bool has_unit_;
+  const bool has_units_;  // the layer
   bool in_head_ = false;
   ClassRun<R> run_{};
   ShareOfOrder<Out, R> share_{};

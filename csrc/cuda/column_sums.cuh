@@ -36,27 +36,48 @@ struct ColumnTile {
   __device__ __forceinline__ void for_each_row(const T* x, int64_t row_stride, int64_t begin,
                                                int64_t end, Visit visit) const {
     if (columns == 0) return;
+    if (vectors) {
+      visit_rows<LoadedPack<T, width>>(x, row_stride, begin, end, visit);
+    } else {
+      visit_rows<SingleElements>(x, row_stride, begin, end, visit);
+    }
+  }
+
+  // Columns that are loaded one by one.
+  struct SingleElements {
+    Pack<T, width> pack;
+
+    __device__ __forceinline__ Pack<T, width> unpack() const { return pack; }
+  };
+
+  template <typename Loaded, typename Visit>
+  __device__ __forceinline__ void visit_rows(const T* x, int64_t row_stride, int64_t begin,
+                                             int64_t end, Visit visit) const {
     for (int64_t row = begin + group; row < end; row += groups * loads_in_flight) {
-      Pack<T, width> packs[loads_in_flight];
+      Loaded packs[loads_in_flight];
 #pragma unroll
       for (int j = 0; j < loads_in_flight; ++j) {
         const int64_t r = row + j * groups;
-        if (r < end) packs[j] = load_columns(x + r * row_stride);
+        if (r < end) packs[j] = load_columns<Loaded>(x + r * row_stride);
       }
 #pragma unroll
       for (int j = 0; j < loads_in_flight; ++j) {
         const int64_t r = row + j * groups;
-        if (r < end) visit(r, packs[j]);
+        if (r < end) visit(r, packs[j].unpack());
       }
     }
   }
 
-  __device__ __forceinline__ Pack<T, width> load_columns(const T* x) const {
-    if (vectors) return load<width>(x);
-    Pack<T, width> pack;
+  template <typename Loaded>
+  __device__ __forceinline__ Loaded load_columns(const T* x) const {
+    if constexpr (std::is_same_v<Loaded, SingleElements>) {
+      Loaded loaded;
 #pragma unroll
-    for (int c = 0; c < width; ++c) pack.values[c] = x[c < columns ? c : 0];
-    return pack;
+      for (int c = 0; c < width; ++c) loaded.pack.values[c] = x[c < columns ? c : 0];
+      return loaded;
+    } else {
+      return load<width>(x);
+    }
   }
 
   // Adds the sums of all groups into those of the first. stage: column_threads * width; the slots

@@ -38,14 +38,14 @@ __device__ __forceinline__ void for_each_pack(const T* x, const T* other, int64_
   const int64_t vectors = (count - head) / width;
   const auto visit_elements = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin + threadIdx.x; i < end; i += block_threads) {
-      visit(i, load<1>(x + i), other ? load<1>(other + i) : Pack<T, 1>{});
+      visit(i, load<1>(x + i).unpack(), other ? load<1>(other + i).unpack() : Pack<T, 1>{});
     }
   };
   visit_elements(0, head);
   visit_elements(head + vectors * width, count);
 
   for (int64_t v = threadIdx.x; v < vectors; v += block_threads * loads_in_flight) {
-    Pack<T, width> packs[loads_in_flight], others[loads_in_flight];
+    LoadedPack<T, width> packs[loads_in_flight], others[loads_in_flight];
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {
       const int64_t i = head + (v + j * block_threads) * width;
@@ -57,7 +57,7 @@ __device__ __forceinline__ void for_each_pack(const T* x, const T* other, int64_
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {
       if (v + j * block_threads < vectors) {
-        visit(head + (v + j * block_threads) * width, packs[j], others[j]);
+        visit(head + (v + j * block_threads) * width, packs[j].unpack(), others[j].unpack());
       }
     }
   }
@@ -85,7 +85,7 @@ __device__ __forceinline__ void for_each_position(const T* x, int64_t x_stride, 
                                                   EndBatch end_batch) {
   const int64_t step = thread.groups;
   for (int64_t p = begin + thread.group; p < end; p += step * loads_in_flight) {
-    Pack<T, width> packs[loads_in_flight], others[loads_in_flight];
+    LoadedPack<T, width> packs[loads_in_flight], others[loads_in_flight];
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {
       const int64_t position = p + j * step;
@@ -96,7 +96,7 @@ __device__ __forceinline__ void for_each_position(const T* x, int64_t x_stride, 
     }
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {
-      if (p + j * step < end) visit(p + j * step, packs[j], others[j]);
+      if (p + j * step < end) visit(p + j * step, packs[j].unpack(), others[j].unpack());
     }
     end_batch();
   }

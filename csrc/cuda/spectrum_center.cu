@@ -33,7 +33,7 @@ struct CenterStage;
 
 // A block takes a tile of the columns of one matrix.
 template <typename T>
-__global__ __launch_bounds__(column_threads) void center_kernel(
+__global__ __launch_bounds__(column_threads, sizeof(T) == sizeof(float) ? 2 : 1) void center_kernel(
     const __grid_constant__ CenterTask<Result<T>> task) {
   using R = Result<T>;
   using Tile = ColumnTile<T>;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "cuda/block.h"
 
@@ -20,16 +21,29 @@ struct Pack {
   T values[width];
 };
 
-template <int width, typename T>
-__device__ __forceinline__ Pack<T, width> load(const T* address) {
-  Pack<T, width> pack;
-  if constexpr (width == 1) {
-    pack.values[0] = *address;
-  } else {
-    const uint4 bits = __ldca(reinterpret_cast<const uint4*>(address));
-    memcpy(pack.values, &bits, vector_bytes);
+// What a load brings. Where several are in flight it must not be taken apart before the last is
+// asked for: the compiler would split elements of 16 bits, or join those of 64, between one and the
+// next.
+template <typename T, int width>
+struct LoadedPack {
+  using Vector = std::conditional_t<std::is_same_v<T, double>, double2, uint4>;
+
+  std::conditional_t<width == 1, T, Vector> bits;
+
+  __device__ __forceinline__ Pack<T, width> unpack() const {
+    Pack<T, width> pack;
+    memcpy(pack.values, &bits, sizeof(pack.values));
+    return pack;
   }
-  return pack;
+};
+
+template <int width, typename T>
+__device__ __forceinline__ LoadedPack<T, width> load(const T* address) {
+  if constexpr (width == 1) {
+    return {*address};
+  } else {
+    return {__ldca(reinterpret_cast<const typename LoadedPack<T, width>::Vector*>(address))};
+  }
 }
 
 template <int width, typename T>
