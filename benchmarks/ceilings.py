@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -27,7 +28,7 @@ def ceilings(
     for megabytes in copied_megabytes:
         source = torch.empty(megabytes * 2**18, dtype=torch.int32, device=device).random_()
         target = torch.empty_like(source)
-        nanoseconds = _median(lambda source=source, target=target: target.copy_(source), device)
+        nanoseconds = _median(partial(target.copy_, source), device)
         rates[f"copy of {megabytes} MiB, GB/s"] = 2 * source.nbytes / nanoseconds
         del source, target
     a, b = (

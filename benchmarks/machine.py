@@ -22,7 +22,7 @@ def describe(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Processor or GPU, and versions."""
     build = selkern.build_info()
     device = torch.device(device)
-    description = {
+    description: dict[str, dict[str, Any]] = {
         "machine": {
             "device": device.type,
             "processor": _processor(),

@@ -196,7 +196,7 @@ def _row(work: Work, label: str, agreement: Agreement, comparison: Comparison) -
     entry = work.entries[label]
     time = comparison.time(label)
     plain, copy = work.plain_of(label), work.copy_of(label)
-    has_plain, has_copy = plain in comparison.seconds, copy in comparison.seconds
+    plain = plain if plain in comparison.seconds else None
     moved = work.moved_bytes()
     losses = work.losses(label)
     if agreement.loss is not None:
@@ -210,10 +210,14 @@ def _row(work: Work, label: str, agreement: Agreement, comparison: Comparison) -
         "dtype": str(work.dtype).removeprefix("torch."),
         "rounds": comparison.rounds,
         "milliseconds": _scaled(time, 1e3),
-        "added_to": plain if has_plain else None,
-        "added_milliseconds": _scaled(comparison.added(label, plain), 1e3) if has_plain else None,
+        "added_to": plain,
+        "added_milliseconds": _scaled(comparison.added(label, plain), 1e3) if plain else None,
         "gigabytes_per_second": moved / time.median * 1e-9 if moved else None,
-        "percent_of_copy": comparison.percent(copy, label).as_dict() if has_copy else None,
+        "percent_of_copy": (
+            comparison.percent(copy, label).as_dict()
+            if copy and copy in comparison.seconds
+            else None
+        ),
         "losses": losses,
         "value_error": agreement.value_error,
         "gradient_error": agreement.gradient_error,

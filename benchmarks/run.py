@@ -64,15 +64,16 @@ def _show_table(options: argparse.Namespace, parser: Parser) -> None:
     path: Path = options.table or options.gpu_table
     try:
         if options.table is not None:
-            results: dict[str, Any] | None = _read(path)
+            results = _read(path)
+            kept: dict[str, Any] | None = results
             table = readme_table(results)
         else:
-            results = _kept(path)
-            table = gpu_table(results)
+            kept = _kept(path)
+            table = gpu_table(kept)
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.error(f"{path} must be a benchmark.json, got {type(error).__name__}: {error}")
     if options.json:
-        print_json(results)
+        print_json(kept)
     else:
         print(table, end="")
 

@@ -70,7 +70,7 @@ class ReLUStack(Work):
         "a gradient coming in at every map"
     )
     rounds = 40
-    targets = (
+    targets: ClassVar[tuple[Target, ...]] = (
         Target(
             "added by relu_with_mean, of what eager careful adds",
             lambda comparison: comparison.added_share(FUSED, CAREFUL, PLAIN),

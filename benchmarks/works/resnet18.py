@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from selkern.study.residual import ResNet18
 
+from ..compare import Comparison
 from ..graphs import captured
 from ..work import IN_A_GRAPH, Outcome, Target, contender
 from .network_step import PLAIN, PLAIN_AGAIN, Regularizer, Trainer, as_vector
@@ -54,7 +55,8 @@ class _Trainer(Trainer):
             self.first = self.last.clone()
 
     def gradient(self) -> Tensor:
-        return as_vector([parameter.grad for parameter in self.model.parameters()])
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        return as_vector(cast("list[Tensor]", gradients))
 
     def restart(self) -> None:
         """Go back to the first weights, in place because a graph may hold them."""
@@ -91,7 +93,7 @@ class ResNet18Step(TrainingStep):
     targets = tuple(
         Target(
             f"added by SelectivityRegularizer{mode}",
-            lambda comparison, mode=mode: comparison.added_percent(FUSED + mode, PLAIN + mode),
+            partial(Comparison.added_percent, label=FUSED + mode, plain=PLAIN + mode),
             2.0,
             at_least=False,
             unit="%",
@@ -102,7 +104,7 @@ class ResNet18Step(TrainingStep):
     def __init__(self, device: torch.device | str = "cpu") -> None:
         super().__init__(device)
         self.images = self.images.to(memory_format=self.memory_format)
-        self.initial = self.initial.to(memory_format=self.memory_format)
+        self.initial = self.initial.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -119,7 +121,7 @@ class ResNet18Step(TrainingStep):
             self.trainers[label] = trainer = self._make_trainer(label)
             if COMPILED in label:
                 trainer.objective = torch.compile(trainer.loss, **self.compile_options)
-        return self.trainers[label]
+        return cast("_Trainer", self.trainers[label])
 
     def _make_trainer(self, label: str) -> _Trainer:
         model = copy.deepcopy(self.initial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 import selkern
 
+from ..compare import Comparison
 from ..models import RESNET50_MAPS
 from ..work import COPY, IN_A_GRAPH, Outcome, Target, contender
 from . import inputs
@@ -45,7 +46,7 @@ class Streaming(WithCopy):
     targets = tuple(
         Target(
             f"copy / {label}",
-            lambda comparison, copy=copy, label=label: comparison.percent(copy, label),
+            partial(Comparison.percent, numerator=copy, denominator=label),
             90.0,
             unit="%",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class TrainingStep(NetworkStep):
     samples = 128
     image_shape = (3, 32, 32)
     activation = nn.ReLU
-    targets = (
+    targets: ClassVar[tuple[Target, ...]] = (
         Target(
             "added by SelectivityRegularizer",
             lambda comparison: comparison.added_percent(FUSED, PLAIN),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from ..work import Missing
 
@@ -15,14 +16,14 @@ __all__ = ["eigh", "eigvalsh"]
 
 def eigvalsh(a: Tensor) -> Tensor:
     """Eigenvalues of symmetric matrices, by CuPy."""
-    values: Tensor = torch.from_dlpack(_on_stream("eigvalsh", a))
+    values: Tensor = from_dlpack(_on_stream("eigvalsh", a))
     return values
 
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     """The same with eigenvectors."""
     values, vectors = _on_stream("eigh", a)
-    return torch.from_dlpack(values), torch.from_dlpack(vectors)
+    return from_dlpack(values), from_dlpack(vectors)
 
 
 def _on_stream(name: str, a: Tensor) -> Any:
