@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from on_gpu_report import complaint, copy_out, summary
 from on_gpu_run import FAILED, PASSED, SKIPPED, TIMED_OUT, Deadline, Program, Result, Runner
 
+TESTS = Path(__file__).parent
 NO_GPU = {"torch": "2.11.0", "gpus": 0, "gpu": None, "missing": [], "executable": "/path"}
 
 
@@ -47,6 +49,18 @@ def test_programs_share_a_limit(runner: Runner) -> None:
     programs = [python(str(i), "import time; time.sleep(60)") for i in range(3)]
     statuses = [result.status for result in runner.run_all("a", programs, 1.5, 1)]
     assert statuses == [TIMED_OUT, SKIPPED, SKIPPED]
+
+
+def test_every_file_with_tests_for_a_gpu_is_named() -> None:
+    sources = {path.name: path.read_text("utf-8") for path in TESTS.glob("test_*.py")}
+
+    def having(pattern: str) -> set[str]:
+        return {name for name, text in sources.items() if re.search(pattern, text, re.MULTILINE)}
+
+    whole = having(r"^pytestmark\b.*\bNEEDS_GPU\b")
+    mixed = having(r"\b(device|anywhere): torch\.device\b") - whole
+    assert set(on_gpu.MIXED_TESTS) == mixed
+    assert set(on_gpu.GPU_TESTS) == mixed | whole
 
 
 def test_without_a_gpu_nothing_is_done(

@@ -42,16 +42,21 @@ STEPS = ("build", "gpu-tests", "benchmarks", "sanitizer", "cpu-tests")
 # Side by side: neither measures anything.
 LAST = ("sanitizer", "cpu-tests")
 
-GPU_TESTS = (
+# These find their GPU tests by the name of the parameter `device` or `anywhere`.
+MIXED_TESTS = (
     "test_kernels.py",
+    "test_spectrum_kernels.py",
+    "test_spectrum_device.py",
     "test_attack_steps.py",
+    "test_attack_outputs.py",
+)
+GPU_TESTS = (
+    *MIXED_TESTS,
     "test_cuda.py",
     "test_cuda_memory.py",
     "test_cuda_models.py",
     "test_attack_cuda.py",
 )
-# These find their GPU tests by the name of the parameter `device` or `anywhere`.
-MIXED_TESTS = ("test_kernels.py", "test_attack_steps.py")
 SANITIZERS = {
     "memcheck": ["--report-api-errors", "no", "--padding", "256"],
     "racecheck": ["--racecheck-report", "all"],
