@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -328,6 +329,11 @@ def selectivity_by_definition(
             continue
         index[unit] = (largest - rest) / (largest + rest + eps)
     return torch.from_numpy(index)
+
+
+def refuses(error: type[Exception], *fragments: str) -> object:
+    """Expect exactly ``error`` with all fragments, in this order, in one line of its message."""
+    return pytest.raises(error, match=".*".join(re.escape(fragment) for fragment in fragments))
 
 
 # ------------------------------------------------------- operators as functions of one activation

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import NUM_CLASSES, classes, images, smooth_model
-from test_refusals import refuses
+from cases import refuses
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import classes, images, smooth_model
-from test_refusals import refuses
+from cases import refuses
 from torch import Tensor
 
 from selkern.attacks import FGSM, PGD, pgd_step

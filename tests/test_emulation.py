@@ -6,6 +6,7 @@ import faulthandler
 import json
 import multiprocessing
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import simt_build
 import torch
 from attack_probe import attack_results
 from cases import DTYPES, LABELS, all_results, assert_same_bits, case_name, normal
-from emulator import Runtime
+from emulator import OPERATOR_MODULES, Runtime
 from spectrum_probe import spectrum_results
 from torch import Tensor
 
@@ -65,6 +66,17 @@ def compiled_kernels() -> set[str]:
     library = str(simt_build.build_operators())
     symbols = subprocess.run(["nm", "-C", library], check=True, capture_output=True, text=True)
     return set(re.findall(r"(\w+_kernel(?:<[^(]*>)?)\(", symbols.stdout)) - {"record_kernel"}
+
+
+def test_every_module_that_calls_operators_is_emulated() -> None:
+    """In one that is left out, the tests of the CUDA kernels would run those of the CPU."""
+    packages = pkgutil.walk_packages(selkern.__path__, "selkern.")
+    callers = {
+        name
+        for name in (package.name for package in packages)
+        if getattr(sys.modules.get(name), "_ops", None) is torch.ops.selkern
+    }
+    assert {module.__name__ for module in OPERATOR_MODULES} == callers - {"selkern._fake"}
 
 
 def test_every_kernel_is_executed(emulator: Runtime) -> None:

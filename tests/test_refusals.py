@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from cases import refuses
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -41,11 +41,6 @@ of_eps = pytest.mark.parametrize(
     ],
     ids=["selectivity_index", "selectivity_index_from_means", "mean_selectivity"],
 )
-
-
-def refuses(error: type[Exception], *fragments: str) -> object:
-    """Expect exactly ``error`` with all fragments, in this order, in one line of its message."""
-    return pytest.raises(error, match=".*".join(re.escape(fragment) for fragment in fragments))
 
 
 # ------------------------------------------------------------------------------- activations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_refusals import refuses
+from cases import refuses
 
 import selkern
 
