@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Activations: TypeAlias = "Tensor | Sequence[Tensor] | Mapping[str, Tensor]"
 
@@ -65,6 +66,26 @@ def real(name: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def generator(value: Any) -> torch.Generator | None:
+    """Return ``value``, a generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")
+    return value
+
+
+def module(name: str, value: Any) -> None:
+    """Refuse anything but a module."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+
+
+def may_look_at(x: Tensor) -> bool:
+    """Tell whether values may be looked at: on CUDA only if waiting is asked for."""
+    if not x.is_cuda:
+        return True
+    return os.environ.get("SELKERN_CHECK") == "1" and not torch.cuda.is_current_stream_capturing()
 
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:

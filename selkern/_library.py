@@ -179,11 +179,11 @@ def _choose_cpu_capability(extension: ModuleType) -> None:
         ) from error
 
 
-_torch = _torch_version()
-_extension = _load(_torch)
+_torch_here = _torch_version()
+_extension = _load(_torch_here)
 if _extension is not None:
     _choose_cpu_capability(_extension)
-_cuda_loaded = _extension is not None and _load_cuda(_extension, _torch)
+_cuda_loaded = _extension is not None and _load_cuda(_extension, _torch_here)
 if _extension is not None and not _cuda_loaded:
     # Kept, because the registrations end with the object that made them.
     _refusals = _refuse_cuda_tensors()
@@ -209,7 +209,7 @@ def build_info() -> BuildInfo:
         version=__version__,
         compiled=COMPILED,
         torch=None,
-        torch_running=_torch,
+        torch_running=_torch_here,
         compiler=None,
         cuda=None,
         cuda_architectures=[],

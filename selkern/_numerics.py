@@ -15,6 +15,8 @@ Function = TypeVar("Function", bound=type[torch.autograd.Function])
 
 
 class _Arguments(NamedTuple):
+    """What ``inspect.Signature.bind`` returns, as far as ``apply`` looks at it."""
+
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
@@ -30,7 +32,12 @@ class _WithoutDefaults(inspect.Signature):
 
 
 def quick_to_apply(function: Function) -> Function:
-    """Spare ``apply`` a look for defaults at every call, which ``forward`` must not have."""
+    """Spare ``apply`` a look for defaults at every call, which ``forward`` must not have.
+
+    Where a function has ``setup_context``, ``torch.autograd.Function.apply`` binds its arguments by
+    ``inspect.signature(forward)`` each time, which takes longer than a small kernel. A signature
+    that is set on ``forward`` is taken as it is, and binds nothing.
+    """
     forward: Any = function.forward
     parameters = inspect.signature(forward).parameters.values()
     forward.__signature__ = _WithoutDefaults(list(parameters))

@@ -6,7 +6,7 @@ import math
 from types import TracebackType
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from selkern import _checks
 from selkern._capture import Capture
@@ -43,12 +43,6 @@ class Regularizer:
     ) -> None:
         """Detach from the model."""
         self.close()
-
-
-def check_model(model: Any) -> None:
-    """Refuse anything but a module."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
 
 
 def check_strength(name: str, value: Any) -> None:

@@ -11,6 +11,8 @@ from selkern import _checks, _library, reference
 from selkern._layout import Map, units_back, units_second
 from selkern._numerics import quick_to_apply
 
+__all__ = ["relu_with_mean", "spatial_mean"]
+
 _ops = torch.ops.selkern
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from selkern import _checks, reference
 from selkern._capture import Capture, MeanReader, find_layers
-from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength
+from selkern._regularizer import BACKENDS, Regularizer, check_strength
+from selkern._selectivity_loss import selectivity_of_layers
 from selkern.pooling import spatial_mean
-from selkern.selectivity import selectivity_of_layers
 
 
 class SelectivityRegularizer(Regularizer):
@@ -80,7 +80,7 @@ class SelectivityRegularizer(Regularizer):
         ignore_index: int = -100,
         backend: str = "selkern",
     ):
-        check_model(model)
+        _checks.module("model", model)
         check_strength("alpha", alpha)
         if _checks.integer("unit_dim", unit_dim) == 0:
             raise ValueError("unit_dim must not be 0, the axis of the samples, got 0")

@@ -15,7 +15,7 @@ from selkern._capture import Capture, WholeReader, find_layers
 from selkern._layout import result_dtype
 from selkern._modes import evaluating, without_inference
 from selkern._moments import Moments
-from selkern._regularizer import BACKENDS, Regularizer, check_model, check_strength
+from selkern._regularizer import BACKENDS, Regularizer, check_strength
 from selkern._spectral_loss import spectral_loss_of_layers
 from selkern.reference import _spectrum as plain
 
@@ -93,7 +93,7 @@ class SpectralRegularizer(Regularizer):
         mode: str = "exact",
         backend: str = "selkern",
     ):
-        check_model(model)
+        _checks.module("model", model)
         check_strength("beta", beta)
         self.beta = beta
         self.exponent = checks.exponent(exponent)

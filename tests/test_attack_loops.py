@@ -23,7 +23,8 @@ from attack_cases import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from selkern.attacks import FGSM, PGD, _checks
+from selkern import _checks
+from selkern.attacks import FGSM, PGD
 from selkern.reference import attacks as reference
 
 
@@ -287,7 +288,7 @@ def test_images_that_fool_the_model_are_returned_as_they_are() -> None:
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attacks look at no value, as on CUDA."""
-    monkeypatch.setattr("selkern.attacks._checks.may_look_at", lambda x: False)
+    monkeypatch.setattr("selkern._checks.may_look_at", lambda x: False)
 
 
 @NORMS

@@ -233,7 +233,7 @@ class TestBatches:
     def test_refuse_their_arguments_at_once(self) -> None:
         with pytest.raises(ValueError, match="size must be at least 1, got 0"):
             image_set().batches(0)
-        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
+        with pytest.raises(TypeError, match="Generator or None, got int"):
             image_set().batches(1, generator=0)  # type: ignore[arg-type]
 
 

@@ -65,8 +65,7 @@ def cvpca(
     shuffles = _checks.integer("shuffles", shuffles)
     if shuffles < 1:
         raise ValueError(f"shuffles must be at least 1, got {shuffles}")
-    if not (generator is None or isinstance(generator, torch.Generator)):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    generator = _checks.generator(generator)
     first, second = _arrays.doubles(repeat1), _arrays.doubles(repeat2)
     device = "cpu" if generator is None else generator.device
     chances = torch.rand(shuffles, len(first), generator=generator, device=device)

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from selkern import _checks
 from selkern._modes import evaluating, without_inference
-from selkern._regularizer import check_model
 from selkern.attacks import _checks as checks
 
 Attack = Callable[[Tensor, Tensor], Tensor]
@@ -59,7 +58,7 @@ def from_foolbox(
     from foolbox.models.pytorch import PyTorchModel
 
     checks.function("attack", attack)
-    check_model(model)
+    _checks.module("model", model)
     eps, bounds = checks.radius(eps), checks.bounds(bounds)
 
     def attack_images(images: Tensor, labels: Any) -> Tensor:
@@ -108,7 +107,7 @@ def from_secml(attack: Any, model: nn.Module) -> Attack:
     from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
 
     checks.function("attack", attack)
-    check_model(model)
+    _checks.module("model", model)
 
     def attack_images(images: Tensor, labels: Tensor) -> Tensor:
         _checks.activation("images", images)

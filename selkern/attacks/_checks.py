@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +63,7 @@ def images(value: Any, bounds: tuple[float, float]) -> None:
     Looking at the values on CUDA means waiting, and is left to SELKERN_CHECK=1.
     """
     _checks.activation("images", value)
-    if value.numel() == 0 or not may_look_at(value):
+    if value.numel() == 0 or not _checks.may_look_at(value):
         return
     low, high = bounds
     lowest, highest = (float(extreme) for extreme in torch.aminmax(value.detach()))
@@ -76,13 +75,6 @@ def images(value: Any, bounds: tuple[float, float]) -> None:
             f"images must be within bounds, {low:g} to {high:g}, got {lowest:g} to {highest:g}:"
             " put a normalisation into the model, or pass bounds="
         )
-
-
-def may_look_at(x: Tensor) -> bool:
-    """Tell whether values may be looked at: on CUDA only if waiting is asked for."""
-    if not x.is_cuda:
-        return True
-    return os.environ.get("SELKERN_CHECK") == "1" and not torch.cuda.is_current_stream_capturing()
 
 
 def function(name: str, value: Any) -> Any:
@@ -115,13 +107,6 @@ def switch(name: str, value: Any) -> bool:
     return value
 
 
-def generator(value: Any) -> torch.Generator | None:
-    """Return ``value``, a generator or None."""
-    if value is not None and not isinstance(value, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")
-    return value
-
-
 def labels(value: Any, images: Tensor, *, classes: bool) -> None:
     """Refuse labels that do not have a row for each image, or are no classes where they must be."""
     if classes:
@@ -148,7 +133,7 @@ def classes(labels: Tensor, logits: Any) -> Tensor:
     is_class = (labels >= 0) & (labels < logits.shape[1])
     targets = labels.long().where(is_class, IGNORED)
     wrong = targets != labels
-    if may_look_at(labels) and bool(wrong.any()):
+    if _checks.may_look_at(labels) and bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise ValueError(
             f"labels must be {IGNORED} or in [0, {logits.shape[1]}),"

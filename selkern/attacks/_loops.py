@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from selkern import _checks
 from selkern._modes import evaluating, without_inference
 from selkern.attacks import _checks as checks
 from selkern.attacks._step import pgd_step
@@ -99,7 +100,7 @@ class PGD:
         self.targeted = checks.switch("targeted", targeted)
         self.early_stop = checks.switch("early_stop", early_stop)
         self.loss = None if loss is None else checks.function("loss", loss)
-        self.generator = checks.generator(generator)
+        self.generator = _checks.generator(generator)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return adversarial images.
@@ -136,7 +137,7 @@ class PGD:
             if step == 0 and (self.early_stop or self.loss is None):
                 targets = checks.classes(labels, logits)
             stopped = self._stopped(logits, targets)
-            if stopped is not None and checks.may_look_at(stopped) and bool(stopped.all()):
+            if stopped is not None and _checks.may_look_at(stopped) and bool(stopped.all()):
                 break
             gradient = _gradient_of(self._value(logits, labels, targets), leaf)
             if stopped is not None:

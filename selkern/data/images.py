@@ -194,12 +194,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         size = _checks.integer("size", size)
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
+        generator = _checks.generator(generator)
         if generator is None:
             order = torch.arange(len(self))
-        elif isinstance(generator, torch.Generator):
-            order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
         else:
-            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+            order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
         if drop_last:
             order = order[: len(order) // size * size]
         starts = range(0, len(order), size)

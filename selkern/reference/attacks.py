@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from selkern._layout import result_dtype
 from selkern._modes import evaluating
 
+__all__ = ["FGSM", "PGD", "pgd_step"]
+
 SMALLEST_NORM = 1e-12
 """A gradient is divided by its norm, or by this if that is smaller."""
 

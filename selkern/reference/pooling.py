@@ -7,6 +7,8 @@ from torch import Tensor
 
 from selkern._layout import result_dtype
 
+__all__ = ["relu_with_mean", "spatial_mean"]
+
 
 def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
     r"""Average every feature map over its positions.

@@ -11,6 +11,8 @@ from torch import Tensor
 from selkern._layout import result_dtype
 from selkern.reference.pooling import spatial_mean
 
+__all__ = ["class_means", "mean_selectivity", "selectivity_index", "selectivity_index_from_means"]
+
 
 def class_means(
     x: Tensor,

@@ -18,6 +18,8 @@ from selkern.reference._spectrum import (
 )
 from selkern.reference._spectrum import eigenspectrum as spectrum_of
 
+__all__ = ["covariance", "eigenspectrum", "power_law_penalty", "spectral_loss"]
+
 
 def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
     r"""Covariance of the units over the samples.

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from selkern import _checks
-from selkern.attacks._checks import generator, may_look_at
 
 CHANNELS = (1, 3)
 SMALLEST = 8
@@ -80,7 +79,7 @@ def images(value: Any) -> None:
         raise ValueError(
             f"images must be at least {SMALLEST} pixels high and wide, got {shape[2]} x {shape[3]}"
         )
-    if value.numel() == 0 or not may_look_at(value):
+    if value.numel() == 0 or not _checks.may_look_at(value):
         return
     lowest, highest = (float(extreme) for extreme in torch.aminmax(value.detach()))
     slack = 8 * torch.finfo(value.dtype).eps
@@ -93,7 +92,7 @@ def images(value: Any) -> None:
 
 def generator_for(value: Any, images: Tensor) -> torch.Generator | None:
     """Return ``value``, a generator that draws on the device of the images, or None."""
-    drawing = generator(value)
+    drawing = _checks.generator(value)
     if drawing is not None and drawing.device.type != images.device.type:
         raise ValueError(
             f"generator must be on {images.device} like the images, got {drawing.device}"
