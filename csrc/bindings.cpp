@@ -5,10 +5,8 @@
 #include <sstream>
 #include <string>
 
+#include "common/stringize.h"
 #include "cpu/capability.h"
-
-#define SELKERN_STRINGIZE_EXPANDED(name) #name
-#define SELKERN_STRINGIZE(name) SELKERN_STRINGIZE_EXPANDED(name)
 
 namespace py = pybind11;
 

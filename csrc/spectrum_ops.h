@@ -117,10 +117,10 @@ Tensor covariance_spectrum_backward(const Tensor& grad, const Tensor& spectrum, 
 }
 
 // kappa as kernels read it: one for each spectrum, contiguous.
-class Law {
+class ReadablePowerLaw {
  public:
-  Law(const std::optional<Tensor>& kappa, double exponent, int64_t anchor, int64_t width,
-      const Tensor& like, int64_t ranks)
+  ReadablePowerLaw(const std::optional<Tensor>& kappa, double exponent, int64_t anchor,
+                   int64_t width, const Tensor& like, int64_t ranks)
       : law_{nullptr, exponent, anchor, width} {
     check(anchor >= 1 && anchor < ranks, "anchor must be at least 1 and less than the ", ranks,
           " ranks there are, got ", anchor);
@@ -146,7 +146,7 @@ std::tuple<Tensor, Tensor> power_law_penalty(const Tensor& spectrum,
                                              const std::optional<Tensor>& kappa, double exponent,
                                              int64_t anchor, int64_t width) {
   check_spectrum(spectrum, "spectrum");
-  const Law law(kappa, exponent, anchor, width, spectrum, spectrum.size(1));
+  const ReadablePowerLaw law(kappa, exponent, anchor, width, spectrum, spectrum.size(1));
   const Tensor dense = torch::stable::contiguous(spectrum);
   Tensor penalty = empty({spectrum.size(0)}, spectrum.scalar_type(), spectrum);
   Tensor derivative = empty(sizes_of(spectrum), spectrum.scalar_type(), spectrum);
@@ -217,7 +217,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> basis_penalty(const Tensor& projected
                                                          double scale, double exponent,
                                                          int64_t anchor, int64_t width) {
   ProjectedSpectrum<Device> result(projected, scale);
-  const Law law(kappa, exponent, anchor, width, result.spectrum, projected.size(2));
+  const ReadablePowerLaw law(kappa, exponent, anchor, width, result.spectrum, projected.size(2));
   Tensor penalty = empty({projected.size(0)}, projected.scalar_type(), projected);
   Tensor derivative = empty(sizes_of(result.spectrum), projected.scalar_type(), projected);
   result.compute(law.get(), penalty, derivative);

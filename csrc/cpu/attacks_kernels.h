@@ -152,13 +152,13 @@ struct L2SumsOfBlocks {
   using V = StepVector<T>;
   using Scalar = typename E::Scalar;
   // So few that their rounding is covered by what l2_factors allows for.
-  static constexpr int64_t run_terms = 8;
+  static constexpr int64_t float_terms = 8;
 
   static L2Sums<double> of(const PgdBlock<T>& block) {
     const V largest = largest_finite<V>();
     LaneSums<V> gradient, moved, both;
-    for (int64_t begin = 0; begin < block.count; begin += run_terms * E::count) {
-      const auto run = block.part(begin, std::min(block.count, begin + run_terms * E::count));
+    for (int64_t begin = 0; begin < block.count; begin += float_terms * E::count) {
+      const auto run = block.part(begin, std::min(block.count, begin + float_terms * E::count));
       run.for_each(E::count, [&](int64_t i, int64_t rest) {
         const V grad = finite_or_zero(E::load(run.grad + i, rest), largest);
         const V distance = E::load(run.adv + i, rest) - E::load(run.images + i, rest);

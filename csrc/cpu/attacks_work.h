@@ -1,6 +1,7 @@
 #pragma once
 
 #include "common/attacks.h"
+#include "common/divide_up.h"
 
 namespace selkern::cpu {
 
@@ -12,9 +13,7 @@ struct PgdStepWork {
   bool past_caches;      // whether the result is written to memory directly
 
   // Of elements that are worked on together.
-  static int64_t blocks_of(int64_t elements) {
-    return (elements + block_elements - 1) / block_elements;
-  }
+  static int64_t blocks_of(int64_t elements) { return divide_up(elements, block_elements); }
   int64_t sample_blocks() const { return blocks_of(params.elements); }
 };
 

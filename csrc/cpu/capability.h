@@ -8,13 +8,8 @@
 namespace selkern::cpu {
 
 // Kernels of the instruction set in use: the best this machine runs, unless set_capability chose.
+// An operator that launches more than once asks once: another thread may choose in between.
 const Kernels& kernels();
-
-// Columns of the panels that they take matrices in, which hold float64 or float32.
-inline int64_t panel_width(DType dtype) {
-  const int64_t element = dtype == DType::float64 ? 8 : 4;
-  return panel_registers * kernels().vector_bytes / element;
-}
 
 std::string capability();
 std::vector<std::string> compiled_capabilities();

@@ -89,8 +89,8 @@ struct CenteredProduct {
     };
     const int64_t rows = columns_of(i), columns = columns_of(j);
     alignas(64) R tile[width * width];
-    multiply_panel(left_at, (rows + tile_rows - 1) / tile_rows * tile_rows,
-                   packed + j * panel_entries(), columns, params.terms(), tile);
+    multiply_panel(left_at, divide_up(rows, tile_rows) * tile_rows, packed + j * panel_entries(),
+                   columns, params.terms(), tile);
     const int64_t size = params.size();
     R* product = static_cast<R*>(params.product) + matrix * size * size;
     R* lower = product + i * width * size + j * width;
@@ -159,9 +159,12 @@ struct MultiplyPanels {
   }
 };
 
-template <template <typename> class Kernel>
-inline void run_product(const CenteredProductWork& work, int64_t begin, int64_t end) {
-  run_for<Kernel>(work.product.dtype, work, begin, end);
+inline void pack_panels(const CenteredProductWork& work, int64_t begin, int64_t end) {
+  run_for<PackPanels>(work.product.dtype, work, begin, end);
+}
+
+inline void multiply_panels(const CenteredProductWork& work, int64_t begin, int64_t end) {
+  run_for<MultiplyPanels>(work.product.dtype, work, begin, end);
 }
 
 template <typename T>
@@ -248,7 +251,7 @@ struct CenteredMatmul {
       if constexpr (std::is_same_v<T, R>) {
         copy_row(from, to, columns);
       } else {
-        for (int64_t c = 0; c < columns; c += lanes) {
+        for (int64_t c = 0; c < columns; c += float64_lanes) {
           store_first(to + c, narrow<T>(widen<R>(load(from + c))), columns - c);
         }
       }

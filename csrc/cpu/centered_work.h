@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "common/divide_up.h"
 #include "common/spectrum.h"
 
 namespace selkern::cpu {
@@ -11,7 +12,7 @@ namespace selkern::cpu {
 constexpr int64_t panel_registers = 2;
 
 inline int64_t panels_of(int64_t columns, int64_t panel_width) {
-  return (columns + panel_width - 1) / panel_width;
+  return divide_up(columns, panel_width);
 }
 
 // Means come in two parts, [matrices, 2, units], float64 for float64 samples, else float32.
@@ -26,7 +27,7 @@ struct CenterWork {
   CenterParams center;
   void* means;
 
-  int64_t row_blocks() const { return (center.samples + block_rows - 1) / block_rows; }
+  int64_t row_blocks() const { return divide_up(center.samples, block_rows); }
 };
 
 // For a product that threads share: the means first, then the panels, then what is made of them.
@@ -39,7 +40,7 @@ struct CenteredProductWork {
   // many samples.
   static constexpr int64_t packed_samples = 64;
   static int64_t pack_items(const CenteredProductParams& params, int64_t panels) {
-    return params.gram ? panels : (params.samples + packed_samples - 1) / packed_samples;
+    return params.gram ? panels : divide_up(params.samples, packed_samples);
   }
   static int64_t pairs_of(int64_t panels) { return panels * (panels + 1) / 2; }
 };
@@ -48,7 +49,7 @@ struct CenteredMatmulWork {
   CenteredMatmulParams matmul;
   int64_t block_rows;  // of the result, by one thread, where the weights stand on the right
 
-  int64_t row_blocks() const { return (matmul.samples + block_rows - 1) / block_rows; }
+  int64_t row_blocks() const { return divide_up(matmul.samples, block_rows); }
 };
 
 }  // namespace selkern::cpu

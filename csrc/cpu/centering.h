@@ -45,7 +45,7 @@ struct Centering {
     sum_rows<T>(row_at, samples.samples, width, mean);
     // Divided, not multiplied by the reciprocal, so that equal samples leave exactly zero.
     const double count = samples.samples;
-    for (int64_t d = 0; d < width; d += lanes) store(mean + d, load(mean + d) / count);
+    for (int64_t d = 0; d < width; d += float64_lanes) store(mean + d, load(mean + d) / count);
     for (int64_t d = 0; d < width; ++d) {
       means.high[d] = R(mean[d]);
       means.low[d] = R(mean[d] - means.high[d]);
@@ -76,7 +76,7 @@ struct Centering {
         store_first(centred + d, difference * scale, width - d);
       }
     } else {
-      for (int64_t d = 0; d < width; d += lanes) {
+      for (int64_t d = 0; d < width; d += float64_lanes) {
         const auto at = [&](const R* values) {
           return widen<R>(load_first(values + d, width - d));
         };

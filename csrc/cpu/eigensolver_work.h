@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/divide_up.h"
 #include "common/linalg.h"
 #include "cpu/aligned_buffer.h"
 
@@ -22,7 +23,7 @@ struct EigensolverGroup {
   AlignedBuffer arrays;     // GroupArrays
   AlignedBuffer rotations;  // cosine and sine, vectors of one lane a matrix
   std::vector<Sweep> sweeps;
-  bool is_number[64];  // by lane
+  bool is_finite[64];  // by lane: whether the matrix is; no register has more lanes
 
   void clear() { sweeps.clear(); }
 };
@@ -33,7 +34,7 @@ struct EigensolverWork {
   EigensolverParams solver;
   EigensolverGroup* groups;  // one a vector of matrices, for what comes after their eigenvalues
 
-  int64_t row_blocks() const { return (solver.size + block_rows - 1) / block_rows; }
+  int64_t row_blocks() const { return divide_up(solver.size, block_rows); }
 };
 
 }  // namespace selkern::cpu

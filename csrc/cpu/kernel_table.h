@@ -1,4 +1,5 @@
 // Included once by each kernels_<instruction set>.cpp.
+#include "common/stringize.h"
 #include "cpu/attacks_kernels.h"
 #include "cpu/centered_kernels.h"
 #include "cpu/centering.h"
@@ -8,11 +9,9 @@
 #include "cpu/selectivity_kernels.h"
 #include "cpu/spectrum_kernels.h"
 
-#define SELKERN_STRINGIZE_EXPANDED(name) #name
-#define SELKERN_STRINGIZE(name) SELKERN_STRINGIZE_EXPANDED(name)
-
 namespace selkern::cpu::SELKERN_ISA {
 
+// In the order of Kernels, by its names: several have the same type.
 extern const Kernels table = {
     SELKERN_STRINGIZE(SELKERN_ISA),
     SELKERN_VECTOR_BYTES,
@@ -26,19 +25,19 @@ extern const Kernels table = {
     sample_means,
     subtract_means,
     centered_product,
-    run_product<PackPanels>,
-    run_product<MultiplyPanels>,
+    pack_panels,
+    multiply_panels,
     centered_matmul,
     covariance_spectrum,
     covariance_spectrum_backward,
     power_law_penalty,
     basis_variances,
     basis_spectrum,
-    run_solver<Eigensystems>,
-    run_solver<EigenvaluesFirst>,
-    run_solver<EigenvectorsThen>,
+    eigensystems,
+    eigenvalues,
+    eigenvectors,
     rayleigh_quotients,
-    run_solver<UnitColumns>,
+    unit_columns,
     pgd_step,
     l2_sums,
     l2_step,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/divide_up.h"
 #include "common/dtype.h"
 #include "common/map_layout.h"
 #include "common/pooling.h"
@@ -59,7 +60,7 @@ struct SelectivityParams {
   void* rest;          // [units] mean of the other classes' means
   int64_t* winner;     // [units] class of the largest mean, the lowest of equals
 
-  int64_t items() const { return (units + block_units - 1) / block_units; }
+  int64_t items() const { return divide_up(units, block_units); }
 };
 
 // Item: one sample.
@@ -122,6 +123,11 @@ struct Kernels {
   void (*l2_step)(const PgdStepWork&, int64_t begin, int64_t end);
 };
 
+// Columns of the panels that kernels take matrices of dtype in, float64 or float32.
+inline int64_t panel_columns(const Kernels& kernels, DType dtype) {
+  return panel_registers * kernels.vector_bytes / element_size(dtype);
+}
+
 #if defined(__x86_64__)
 namespace avx512 {
 extern const Kernels table;
@@ -141,13 +147,11 @@ constexpr int64_t channels_last_block = 1024;
 // Columns that are summed over the samples together.
 constexpr int64_t block_columns = 256;
 
-inline int64_t column_blocks(int64_t columns) {
-  return (columns + block_columns - 1) / block_columns;
-}
+inline int64_t column_blocks(int64_t columns) { return divide_up(columns, block_columns); }
 
 inline int64_t map_items(const MapLayout& layout) {
   if (!layout.channels_last) return layout.samples * layout.units;
-  return layout.samples * ((layout.units + channels_last_block - 1) / channels_last_block);
+  return layout.samples * divide_up(layout.units, channels_last_block);
 }
 
 inline int64_t map_item_cost(const MapLayout& layout) {

@@ -9,8 +9,6 @@ namespace selkern::cpu::SELKERN_ISA {
 // The arrays of a group's workspace.
 template <typename T>
 struct GroupArrays {
-  static constexpr int64_t lanes = full_lanes<T>;
-
   LaneArray<T> rows;  // lower triangle, row after row; then the reflectors
   LaneArray<T> diagonal, off_diagonal, inverse, order, scratch;
 
@@ -59,16 +57,16 @@ class Eigenvalues {
         .run(arrays_.diagonal, arrays_.off_diagonal, arrays_.inverse);
     // The rounding of many rotations would add up.
     const bool is_large = size_ > 64;
-    if (!(is_large ? iterate<double>() : iterate<T>())) is_number_ = M{};
+    if (!(is_large ? iterate<double>() : iterate<T>())) is_finite_ = M{};
     sort();
     store_values();
   }
 
-  template <typename Chain>
+  template <typename Compute>
   bool iterate() {
     AlignedBuffer workspace;
-    workspace.grow(QlIteration<T, Chain>::workspace_bytes(size_));
-    return QlIteration<T, Chain>(workspace.as<Chain>(), size_)
+    workspace.grow(QlIteration<T, Compute>::workspace_bytes(size_));
+    return QlIteration<T, Compute>(workspace.as<Compute>(), size_)
         .run(arrays_.diagonal, arrays_.off_diagonal, [this](int64_t first, int64_t last) {
           return solver_.eigenvectors == nullptr ? nullptr : record(first, last);
         });
@@ -88,28 +86,28 @@ class Eigenvalues {
     }
   }
 
-  // To entries of the order of 1, by a power of two. What is no number becomes zero.
+  // To entries of the order of 1, by a power of two. A matrix that is not finite becomes zero.
   void scale() {
     const int64_t entries = GroupArrays<T>::triangle(size_);
     const V most = fill<T>(std::numeric_limits<T>::max());
     V largest{};
-    is_number_ = largest == 0;
+    is_finite_ = largest == 0;
     for (int64_t k = 0; k < entries; ++k) {
       const V magnitude = absolute(arrays_.rows[k]);
-      is_number_ &= magnitude <= most;
+      is_finite_ &= magnitude <= most;
       largest = magnitude > largest ? magnitude : largest;
     }
     V factor;
     constexpr int most_exponent = std::numeric_limits<T>::max_exponent - 2;
     for (int64_t lane = 0; lane < lanes; ++lane) {
       int exponent = 0;
-      if (is_number_[lane]) std::frexp(largest[lane], &exponent);
+      if (is_finite_[lane]) std::frexp(largest[lane], &exponent);
       exponent = std::clamp(exponent, -most_exponent, most_exponent);
       factor[lane] = std::ldexp(T(1), -exponent);
       unscale_[lane] = std::ldexp(T(1), exponent);
     }
     for (int64_t k = 0; k < entries; ++k) {
-      arrays_.rows.set(k, is_number_ ? arrays_.rows[k] * factor : V{});
+      arrays_.rows.set(k, is_finite_ ? arrays_.rows[k] * factor : V{});
     }
   }
 
@@ -145,9 +143,9 @@ class Eigenvalues {
   void store_values() const {
     T* to = static_cast<T*>(solver_.eigenvalues) + first_matrix_ * size_;
     for (int64_t lane = 0; lane < matrices_; ++lane) {
-      group_.is_number[lane] = is_number_[lane] != 0;
+      group_.is_finite[lane] = is_finite_[lane] != 0;
       for (int64_t i = 0; i < size_; ++i) {
-        *to++ = is_number_[lane] ? arrays_.diagonal.at(i, lane) * unscale_[lane]
+        *to++ = is_finite_[lane] ? arrays_.diagonal.at(i, lane) * unscale_[lane]
                                  : std::numeric_limits<T>::quiet_NaN();
       }
     }
@@ -158,7 +156,7 @@ class Eigenvalues {
   EigensolverGroup& group_;
   const GroupArrays<T> arrays_;
   const int64_t first_matrix_, matrices_;
-  M is_number_{};
+  M is_finite_{};
   V unscale_{};
 };
 
@@ -269,7 +267,7 @@ class Eigenvectors {
       T* to = static_cast<T*>(solver_.eigenvectors) + ((first_matrix_ + lane) * size_ + r) * size_;
       for (int64_t k = 0; k < size_; ++k) {
         const int64_t from = arrays_.order.at(k, lane);
-        to[k] = group_.is_number[lane] ? tile(first).column(from).at(r - first, lane)
+        to[k] = group_.is_finite[lane] ? tile(first).column(from).at(r - first, lane)
                                        : std::numeric_limits<T>::quiet_NaN();
       }
     }
@@ -291,8 +289,8 @@ struct UnitColumns {
     const int64_t size = work.solver.size;
     for (int64_t b = begin; b < end; ++b) {
       T* matrix = static_cast<T*>(work.solver.eigenvectors) + b * size * size;
-      for (int64_t k = 0; k < size; k += lanes) {
-        scale_columns(matrix + k, size, std::min(lanes, size - k));
+      for (int64_t k = 0; k < size; k += float64_lanes) {
+        scale_columns(matrix + k, size, std::min(float64_lanes, size - k));
       }
     }
   }
@@ -327,14 +325,14 @@ struct Eigensystems {
 };
 
 template <typename T>
-struct EigenvaluesFirst {
+struct EigenvaluesOfGroups {
   static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) Eigenvalues<T>::run(work, g, work.groups[g]);
   }
 };
 
 template <typename T>
-struct EigenvectorsThen {
+struct EigenvectorsOfBlocks {
   static void run(const EigensolverWork& work, int64_t begin, int64_t end) {
     AlignedBuffer buffer;
     for (int64_t item = begin; item < end; ++item) {
@@ -348,6 +346,22 @@ template <template <typename> class Kernel>
 inline void run_solver(const EigensolverWork& work, int64_t begin, int64_t end) {
   if (work.solver.dtype == DType::float64) return Kernel<double>::run(work, begin, end);
   Kernel<float>::run(work, begin, end);
+}
+
+inline void eigensystems(const EigensolverWork& work, int64_t begin, int64_t end) {
+  run_solver<Eigensystems>(work, begin, end);
+}
+
+inline void eigenvalues(const EigensolverWork& work, int64_t begin, int64_t end) {
+  run_solver<EigenvaluesOfGroups>(work, begin, end);
+}
+
+inline void eigenvectors(const EigensolverWork& work, int64_t begin, int64_t end) {
+  run_solver<EigenvectorsOfBlocks>(work, begin, end);
+}
+
+inline void unit_columns(const EigensolverWork& work, int64_t begin, int64_t end) {
+  run_solver<UnitColumns>(work, begin, end);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA

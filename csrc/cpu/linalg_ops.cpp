@@ -10,23 +10,23 @@ constexpr int64_t few_groups = 8;
 
 struct Cpu {
   static void solve(const EigensolverParams& params, const Tensor&) {
-    const int64_t element = params.dtype == DType::float64 ? 8 : 4;
-    const int64_t lanes = kernels().vector_bytes / element;
-    const int64_t groups = (params.batch + lanes - 1) / lanes;
+    const Kernels& table = kernels();
+    const int64_t lanes = table.vector_bytes / element_size(params.dtype);
+    const int64_t groups = divide_up(params.batch, lanes);
     const int64_t row_cost = params.size * params.size * lanes;
     const bool wants_vectors = params.eigenvectors != nullptr;
     // With few groups, threads share the rows of their eigenvectors.
     const bool has_few = wants_vectors && groups < few_groups;
     std::vector<EigensolverGroup> shared(has_few ? groups : 0);
     const EigensolverWork work{params, shared.data()};
-    parallel_items(has_few ? kernels().eigenvalues : kernels().eigensystems, work, groups,
+    parallel_items(has_few ? table.eigenvalues : table.eigensystems, work, groups,
                    row_cost * params.size);
     if (has_few) {
-      parallel_items(kernels().eigenvectors, work, groups * work.row_blocks(),
+      parallel_items(table.eigenvectors, work, groups * work.row_blocks(),
                      row_cost * EigensolverWork::block_rows);
     }
     if (wants_vectors) {
-      parallel_items(kernels().unit_columns, work, params.batch, params.size * params.size);
+      parallel_items(table.unit_columns, work, params.batch, params.size * params.size);
     }
   }
 };
@@ -42,8 +42,9 @@ Tensor rayleigh_quotients(const Tensor& a, const Tensor& vectors) {
   const RayleighQuotientParams params{
       dtype_of(a, "a"), matrices.const_data_ptr(),   columns.const_data_ptr(), a.size(0),
       a.size(1),        quotients.mutable_data_ptr()};
-  const int64_t panels = panels_of(params.size, panel_width(params.dtype));
-  parallel_items(kernels().rayleigh_quotients, params, params.batch * panels,
+  const Kernels& table = kernels();
+  const int64_t panels = panels_of(params.size, panel_columns(table, params.dtype));
+  parallel_items(table.rayleigh_quotients, params, params.batch * panels,
                  params.size * params.size);
   return quotients;
 }

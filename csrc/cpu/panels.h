@@ -158,8 +158,7 @@ inline void multiply_rows(const R* left, int64_t terms, int64_t rows, const R* p
     }
     return left_rows;
   };
-  multiply_panel(left_at, (rows + tile_rows - 1) / tile_rows * tile_rows, panel, columns, terms,
-                 total);
+  multiply_panel(left_at, divide_up(rows, tile_rows) * tile_rows, panel, columns, terms, total);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA

@@ -13,7 +13,7 @@ inline void relu_row(const T* x, T* y, int64_t count) {
     prefetch(x + i);
     store(y + i, relu<T>(load<T, FullVector<T>>(x + i)));
   }
-  for (; i < count; i += lanes) {
+  for (; i < count; i += float64_lanes) {
     store_first(y + i, relu<T>(load_first(x + i, count - i)), count - i);
   }
 }
@@ -21,8 +21,8 @@ inline void relu_row(const T* x, T* y, int64_t count) {
 // The first count of lanes elements, the others zero. Elements before limit may be read.
 template <typename T>
 inline Float64 widen_first(const T* from, int64_t count, const T* limit) {
-  if (count >= lanes) return widen<T>(load(from));
-  if (from + lanes > limit) return widen<T>(load_first(from, count));
+  if (count >= float64_lanes) return widen<T>(load(from));
+  if (from + float64_lanes > limit) return widen<T>(load_first(from, count));
   constexpr int64_t index[] = {0, 1, 2, 3, 4, 5, 6, 7};
   return (load(index) < count) ? widen<T>(load(from)) : Float64{};
 }
@@ -30,15 +30,15 @@ inline Float64 widen_first(const T* from, int64_t count, const T* limit) {
 // Position p of a planar map is added to lane p % 32 and the lanes as a binary tree, so that every
 // instruction set gives the same bits.
 constexpr int64_t sum_lanes = 32;
-constexpr int64_t sum_parts = sum_lanes / lanes;
+constexpr int64_t sum_parts = sum_lanes / float64_lanes;
 
 inline double sum_of_lanes(Float64* part) {
   for (int64_t half = sum_parts / 2; half > 0; half /= 2) {
     for (int64_t i = 0; i < half; ++i) part[i] += part[i + half];
   }
-  double lane[lanes];
+  double lane[float64_lanes];
   std::memcpy(lane, part, sizeof(lane));
-  for (int64_t half = lanes / 2; half > 0; half /= 2) {
+  for (int64_t half = float64_lanes / 2; half > 0; half /= 2) {
     for (int64_t i = 0; i < half; ++i) lane[i] += lane[i + half];
   }
   return lane[0];
@@ -50,10 +50,11 @@ inline double sum_of_block(const T* values, int64_t count, const T* limit) {
   int64_t p = 0;
   for (; p + sum_lanes <= count; p += sum_lanes) {
     prefetch_row(values + p, sum_lanes);
-    for (int64_t i = 0; i < sum_parts; ++i) part[i] += widen<T>(load(values + p + i * lanes));
+    for (int64_t i = 0; i < sum_parts; ++i)
+      part[i] += widen<T>(load(values + p + i * float64_lanes));
   }
   // Constant indices, or the sums would not stay in registers.
-  for (int64_t i = 0; i < sum_parts; ++i, p += lanes) {
+  for (int64_t i = 0; i < sum_parts; ++i, p += float64_lanes) {
     if (p < count) part[i] += widen_first(values + p, count - p, limit);
   }
   return sum_of_lanes(part);
@@ -144,7 +145,7 @@ void channels_last_mean(const SpatialMeanParams& params, int64_t begin, int64_t 
     };
     sum_rows<T>(row_at, x.positions, width, sum);
     auto* mean = static_cast<Result<T>*>(params.mean) + n * x.units + first;
-    for (int64_t c = 0; c < width; c += lanes) {
+    for (int64_t c = 0; c < width; c += float64_lanes) {
       store_first(mean + c, narrow<Result<T>>(load(sum + c) * scale), width - c);
     }
   }

@@ -6,19 +6,19 @@
 
 namespace selkern::cpu::SELKERN_ISA {
 
-// As many matrices as a register has lanes of T, in arithmetic of Chain: several registers of wider
-// elements, side by side. Every lane is at a block of its own; one that has nothing to do at a row
+// As many matrices as a register has lanes of T, computed in Compute, T or a wider type: several
+// registers side by side. Every lane is at a block of its own; one that has nothing to do at a row
 // turns by nothing.
-template <typename T, typename Chain>
+template <typename T, typename Compute>
 class QlIteration {
  public:
   static constexpr int lanes = full_lanes<T>;
-  static constexpr int part_lanes = full_lanes<Chain>;
+  static constexpr int part_lanes = full_lanes<Compute>;
   static constexpr int parts = lanes / part_lanes;
 
-  static int64_t workspace_bytes(int64_t size) { return 2 * size * lanes * sizeof(Chain); }
+  static int64_t workspace_bytes(int64_t size) { return 2 * size * lanes * sizeof(Compute); }
 
-  QlIteration(Chain* workspace, int64_t size)
+  QlIteration(Compute* workspace, int64_t size)
       : diagonal_{workspace}, off_diagonal_{workspace + size * lanes}, size_(int(size)) {}
 
   // Calls take(first, last) before each sweep, for the place to leave the cosine and the sine of
@@ -39,9 +39,9 @@ class QlIteration {
   }
 
  private:
-  using V = Lanes<Chain>;
-  using M = Mask<Chain>;
-  using Math = LaneMath<Chain>;
+  using V = Lanes<Compute>;
+  using M = Mask<Compute>;
+  using Math = LaneMath<Compute>;
 
   static inline int64_t at(int i, int part) { return i * parts + part; }
 
@@ -121,8 +121,8 @@ class QlIteration {
 
   Bulge<Math, V> start(int part) const {
     // Gathered in memory, because a register is slow to fill lane by lane.
-    Chain first[part_lanes] = {}, second[part_lanes] = {}, last[part_lanes] = {};
-    Chain off_diagonal[part_lanes];
+    Compute first[part_lanes] = {}, second[part_lanes] = {}, last[part_lanes] = {};
+    Compute off_diagonal[part_lanes];
     for (int lane = 0; lane < part_lanes; ++lane) {
       const int i = int(first_[part][lane]), end = int(last_[part][lane]);
       off_diagonal[lane] = 1;
@@ -132,11 +132,11 @@ class QlIteration {
       off_diagonal[lane] = off_diagonal_.at(at(i, part), lane);
       last[lane] = diagonal_.at(at(end, part), lane);
     }
-    return Bulge<Math, V>::start(load<Chain, V>(first), load<Chain, V>(second),
-                                 load<Chain, V>(off_diagonal), load<Chain, V>(last));
+    return Bulge<Math, V>::start(load<Compute, V>(first), load<Compute, V>(second),
+                                 load<Compute, V>(off_diagonal), load<Compute, V>(last));
   }
 
-  LaneArray<Chain> diagonal_, off_diagonal_;
+  LaneArray<Compute> diagonal_, off_diagonal_;
   int size_;
   M first_[parts] = {}, last_[parts] = {};  // of each lane's block
   int lowest_ = 0, highest_ = 0;

@@ -29,10 +29,10 @@ inline Float64 sum_of_units(const T* const* row, int64_t c, int64_t width) {
 template <typename T, int rows, typename Term>
 inline void add_rows(const T* const* row, int64_t width, bool is_first, double* sum) {
   if (is_first) {
-    for (int64_t c = 0; c < width; c += lanes)
+    for (int64_t c = 0; c < width; c += float64_lanes)
       store(sum + c, sum_of_units<T, rows, Term>(row, c, width));
   } else {
-    for (int64_t c = 0; c < width; c += lanes) {
+    for (int64_t c = 0; c < width; c += float64_lanes) {
       store(sum + c, load(sum + c) + sum_of_units<T, rows, Term>(row, c, width));
     }
   }
@@ -57,7 +57,7 @@ inline void sum_block_of_rows(const RowAt& row_at, int64_t first, int64_t last, 
     row[0] = row_at(i);
     add_rows<T, 1, Term>(row, width, i == first, sum);
   }
-  if (first == last) std::memset(sum, 0, (width + lanes - 1) / lanes * sizeof(Float64));
+  if (first == last) std::memset(sum, 0, divide_up(width, float64_lanes) * sizeof(Float64));
 }
 
 // Adds term to sum; lost carries what rounding took (Kahan), so that the error does not grow.
@@ -81,7 +81,7 @@ inline void sum_rows(const RowAt& row_at, int64_t count, int64_t width, double* 
   double term[max_units], lost[max_units] = {};
   for (int64_t first = block; first < count; first += block) {
     sum_block_of_rows<T, Term>(row_at, first, std::min(count, first + block), width, term);
-    for (int64_t c = 0; c < width; c += lanes) {
+    for (int64_t c = 0; c < width; c += float64_lanes) {
       Float64 total = load(sum + c), rounding = load(lost + c);
       add_compensated(load(term + c), total, rounding);
       store(sum + c, total);

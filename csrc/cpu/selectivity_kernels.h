@@ -14,7 +14,7 @@ inline void class_mean(const T* x, int64_t row_stride, const int64_t* samples, i
                        int64_t width, double* mean) {
   sum_rows<T>([=](int64_t i) { return x + samples[i] * row_stride; }, count, width, mean);
   const double scale = 1.0 / count;
-  for (int64_t c = 0; c < width; c += lanes) {
+  for (int64_t c = 0; c < width; c += float64_lanes) {
     store(mean + c, widen<Result<T>>(narrow<Result<T>>(load(mean + c) * scale)));
   }
 }
@@ -33,7 +33,7 @@ struct ClassMeans {
         const int64_t width = std::min(params.units - first, block);
         class_mean(static_cast<const T*>(params.x) + first, params.row_stride,
                    order.samples + start, order.starts[entry + 1] - start, width, mean);
-        for (int64_t c = 0; c < width; c += lanes) {
+        for (int64_t c = 0; c < width; c += float64_lanes) {
           store_first(out + first + c, narrow<Result<T>>(load(mean + c)), width - c);
         }
       }
@@ -67,7 +67,7 @@ struct ClassMeansBackward {
 
   template <typename Grad>
   static void scaled_row(const Grad* grad, double scale, T* grad_x, int64_t units) {
-    for (int64_t c = 0; c < units; c += lanes) {
+    for (int64_t c = 0; c < units; c += float64_lanes) {
       const int64_t width = units - c;
       store_first(grad_x + c, narrow<T>(widen<Grad>(load_first(grad + c, width)) * scale), width);
     }
@@ -86,7 +86,7 @@ struct Extremes {
   int64_t winner[SelectivityParams::block_units];
 
   inline void start(const double* mean, int64_t label, int64_t width) {
-    for (int64_t c = 0; c < width; c += lanes) {
+    for (int64_t c = 0; c < width; c += float64_lanes) {
       store(maximum + c, load(mean + c));
       store(others + c, Float64{});
       store(winner + c, Int64{} + label);
@@ -94,7 +94,7 @@ struct Extremes {
   }
 
   inline void add(const double* mean, int64_t label, int64_t width) {
-    for (int64_t c = 0; c < width; c += lanes) {
+    for (int64_t c = 0; c < width; c += float64_lanes) {
       const Float64 candidate = load(mean + c), largest = load(maximum + c);
       const Int64 is_larger = candidate > largest;
       store(maximum + c, is_larger ? candidate : largest);
@@ -164,7 +164,7 @@ struct SelectivityBackward {
         continue;
       }
       const double scale = 1.0 / params.counts[label];
-      for (int64_t c = 0; c < params.units; c += lanes) {
+      for (int64_t c = 0; c < params.units; c += float64_lanes) {
         const int64_t width = params.units - c;
         const Int64 is_winner = load_first(params.winner + c, width) == label;
         const Float64 gradient = is_winner ? load_first(params.grad_maximum + c, width)

@@ -14,10 +14,10 @@ int64_t block_cost(int64_t samples, int64_t columns) {
 constexpr int64_t multiplications_per_element = 8;
 
 // As SampleMeansWork has them.
-Tensor means_of(const Samples& samples, const Tensor& x) {
+Tensor means_of(const Kernels& table, const Samples& samples, const Tensor& x) {
   Tensor means = empty({samples.matrices, 2, samples.units}, result_type(x.scalar_type()), x);
   const SampleMeansWork work{samples, means.mutable_data_ptr()};
-  parallel_items(kernels().sample_means, work, samples.matrices * column_blocks(samples.units),
+  parallel_items(table.sample_means, work, samples.matrices * column_blocks(samples.units),
                  block_cost(samples.samples, samples.units));
   return means;
 }
@@ -31,9 +31,10 @@ struct Cpu {
       return;
     }
     // Whole rows are read and written fastest.
-    Tensor means = means_of(params, x);
+    const Kernels& table = kernels();
+    Tensor means = means_of(table, params, x);
     const CenterWork work{params, means.mutable_data_ptr()};
-    parallel_items(kernels().subtract_means, work, params.matrices * work.row_blocks(),
+    parallel_items(table.subtract_means, work, params.matrices * work.row_blocks(),
                    CenterWork::block_rows * params.units);
   }
 
@@ -44,14 +45,15 @@ struct Cpu {
       parallel_items(kernels().centered_product, params, params.matrices, size * terms);
       return true;
     }
-    const int64_t width = panel_width(params.dtype), panels = panels_of(size, width);
-    Tensor means = means_of(params, x);
+    const Kernels& table = kernels();
+    const int64_t width = panel_columns(table, params.dtype), panels = panels_of(size, width);
+    Tensor means = means_of(table, params, x);
     Tensor packed = empty({params.matrices, panels, terms, width}, result_type(x.scalar_type()), x);
     const CenteredProductWork work{params, means.mutable_data_ptr(), packed.mutable_data_ptr()};
     const int64_t pack_items = CenteredProductWork::pack_items(params, panels);
-    parallel_items(kernels().pack_panels, work, params.matrices * pack_items,
+    parallel_items(table.pack_panels, work, params.matrices * pack_items,
                    panels * terms * width / pack_items);
-    parallel_items(kernels().multiply_panels, work,
+    parallel_items(table.multiply_panels, work,
                    params.matrices * CenteredProductWork::pairs_of(panels),
                    terms * width * width / multiplications_per_element);
     return true;
@@ -63,7 +65,7 @@ struct Cpu {
     if (params.size() > largest_own) return false;
     const int64_t threads = torch::stable::get_num_threads();
     const int64_t blocks = params.matrices >= threads ? 1 : threads;
-    const CenteredMatmulWork work{params, (params.samples + blocks - 1) / blocks};
+    const CenteredMatmulWork work{params, divide_up(params.samples, blocks)};
     if (params.gram) {
       parallel_items(
           kernels().centered_matmul, work, params.matrices * column_blocks(params.units),

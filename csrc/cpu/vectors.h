@@ -4,7 +4,8 @@
 
 namespace selkern::cpu::SELKERN_ISA {
 
-constexpr int64_t lanes = SELKERN_VECTOR_BYTES / sizeof(double);
+// Elements of any type in a Vector; a FullVector<T> has full_lanes<T>.
+constexpr int64_t float64_lanes = SELKERN_VECTOR_BYTES / sizeof(double);
 
 typedef double Float64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));
 typedef int64_t Int64 __attribute__((vector_size(SELKERN_VECTOR_BYTES)));

@@ -252,12 +252,10 @@ __global__ __launch_bounds__(block_threads) void l2_step_kernel(
 // ---------------------------------------------------------------------------------------- launches
 
 // Whether samples, which are taken one by one with l2, begin on boundaries of vectors.
-bool vectors_align(const PgdStepParams& params) {
+bool samples_align(const PgdStepParams& params) {
   const int64_t step = params.norm == Norm::l2 && params.samples > 1 ? params.elements : 0;
-  const auto addresses =
-      reinterpret_cast<intptr_t>(params.adv) | reinterpret_cast<intptr_t>(params.grad) |
-      reinterpret_cast<intptr_t>(params.images) | reinterpret_cast<intptr_t>(params.out);
-  return (addresses | step * element_size(params.dtype)) % vector_bytes == 0;
+  return vectors_align(step * element_size(params.dtype), params.adv, params.grad, params.images,
+                       params.out);
 }
 
 int64_t part_elements_of(int64_t elements) {
@@ -295,7 +293,7 @@ int64_t l2_parts(const PgdStepParams& params) {
 void launch_pgd_step(const PgdStepParams& params, void* sums, cudaStream_t stream) {
   for_dtype(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if (vectors_align(params)) {
+    if (samples_align(params)) {
       launch_step<T, vector_size<T>>(params, sums, stream);
     } else {
       launch_step<T, 1>(params, sums, stream);

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/divide_up.h"
 
 namespace selkern::cuda {
 
@@ -12,7 +12,12 @@ constexpr int block_threads = 256;
 constexpr int vector_bytes = 16;    // of the widest access
 constexpr int loads_in_flight = 4;  // vectors that a thread asks for before it uses the first
 
-SELKERN_HOST_DEVICE inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// Whether vectors can be loaded and stored at all of these addresses, and at any number of steps of
+// so many bytes from them; several steps are or-ed together.
+template <typename... T>
+inline bool vectors_align(int64_t step_bytes, const T*... addresses) {
+  return ((reinterpret_cast<intptr_t>(addresses) | ...) | step_bytes) % vector_bytes == 0;
+}
 
 // A power of two, so that scaling is exact: a sum of `terms` values that are scaled by it is no
 // larger than the largest of them, and does not overflow.

@@ -159,10 +159,6 @@ __global__ __launch_bounds__(block_threads) void class_means_backward_kernel(
   }
 }
 
-bool is_aligned(const void* data, int64_t bytes) {
-  return (reinterpret_cast<intptr_t>(data) | bytes) % vector_bytes == 0;
-}
-
 }  // namespace
 
 void launch_class_order(const Labels& labels, const ClassOrder& order, cudaStream_t stream) {
@@ -171,7 +167,7 @@ void launch_class_order(const Labels& labels, const ClassOrder& order, cudaStrea
 
 void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
   const int64_t size = element_size(params.dtype);
-  const bool vectors = is_aligned(params.x, (params.units | params.row_stride) * size);
+  const bool vectors = vectors_align((params.units | params.row_stride) * size, params.x);
   for_dtype(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int width = vectors ? vector_size<T> : 1;
@@ -188,7 +184,7 @@ void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
 }
 
 void launch_class_means_backward(const ClassMeansBackwardParams& params, cudaStream_t stream) {
-  const bool vectors = is_aligned(params.grad_x, params.units * element_size(params.dtype));
+  const bool vectors = vectors_align(params.units * element_size(params.dtype), params.grad_x);
   for_dtype(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int width = vectors ? vector_size<T> : 1;

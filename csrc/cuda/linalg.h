@@ -23,8 +23,7 @@ constexpr int eigensolver_threads(int64_t size) {
 
 // Shared memory that the eigensolver takes for a matrix, with or without eigenvectors.
 constexpr int64_t eigensolver_bytes(int64_t size, DType dtype) {
-  const int64_t element_bytes = dtype == DType::float64 ? 8 : 4;
-  return (size * row_stride(size) + 6 * size + 2 * eigensolver_threads(size)) * element_bytes;
+  return (size * row_stride(size) + 6 * size + 2 * eigensolver_threads(size)) * element_size(dtype);
 }
 
 // Of a matrix for which a block of the current device has shared memory.

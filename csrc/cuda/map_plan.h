@@ -70,7 +70,7 @@ inline bool vectors_of_units_align(const MapTensor& tensor, const MapPlan& plan,
   const MapStrides strides = strides_of(tensor.layout);
   const int64_t elements = plan.units | (plan.samples > 1 ? strides.sample : 0) |
                            (plan.positions > 1 ? strides.position : 0);
-  return (reinterpret_cast<intptr_t>(tensor.data) | elements * element_size) % vector_bytes == 0;
+  return vectors_align(elements * element_size, tensor.data);
 }
 
 // Splits so that small batches too fill a GPU, but not below `least` positions a block.

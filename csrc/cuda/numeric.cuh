@@ -94,8 +94,4 @@ void for_dtype(DType dtype, Function function) {
   throw std::logic_error("a dtype without kernels");
 }
 
-inline int element_size(DType dtype) {
-  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
-}
-
 }  // namespace selkern::cuda

@@ -28,7 +28,7 @@ struct BasisTask {
   T scale;
   T* spectrum;
   int64_t* order;
-  Law<T> law;
+  PowerLawOf<T> law;
   T* penalty;  // or null
   T* derivative;
   BasisPlan plan;
@@ -192,17 +192,14 @@ BasisPlan plan_for(const BasisSpectrumParams& params) {
 template <typename T>
 void launch_for(const BasisSpectrumParams& params, const BasisPlan& plan,
                 const BasisWorkspace& workspace, cudaStream_t stream) {
-  const bool vectors =
-      (reinterpret_cast<intptr_t>(params.projected) | params.columns * int64_t(sizeof(T))) %
-          vector_bytes ==
-      0;
+  const bool vectors = vectors_align(params.columns * int64_t(sizeof(T)), params.projected);
   const BasisTask<T> task{static_cast<const T*>(params.projected),
                           params.samples,
                           params.columns,
                           T(params.scale),
                           static_cast<T*>(params.spectrum),
                           params.order,
-                          Law<T>(params.law),
+                          PowerLawOf<T>(params.law),
                           static_cast<T*>(params.penalty),
                           static_cast<T*>(params.derivative),
                           plan,

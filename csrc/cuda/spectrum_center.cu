@@ -110,10 +110,7 @@ void launch_center(const CenterParams& params, cudaStream_t stream) {
     constexpr int width = vector_size<T>;
     const int64_t steps = params.units | (params.samples > 1 ? params.sample_stride : 0) |
                           (params.matrices > 1 ? params.matrix_stride : 0);
-    const bool vectors = (reinterpret_cast<intptr_t>(params.x) |
-                          reinterpret_cast<intptr_t>(params.centred) | steps * int(sizeof(T))) %
-                             vector_bytes ==
-                         0;
+    const bool vectors = vectors_align(steps * int64_t(sizeof(T)), params.x, params.centred);
     const CenterTask<R> task{params, R(params.scale), sum_scale(params.samples),
                              lanes_of(params.units, width), vectors};
     launch(&center_kernel<T>, params.matrices * divide_up(params.units, task.lanes * width),

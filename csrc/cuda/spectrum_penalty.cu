@@ -10,7 +10,7 @@ template <typename T>
 struct PenaltyTask {
   const T* spectrum;
   int64_t ranks;
-  Law<T> law;
+  PowerLawOf<T> law;
   T* penalty;
   T* derivative;
 };
@@ -37,7 +37,7 @@ __global__ __launch_bounds__(block_threads) void power_law_penalty_kernel(
 template <typename T>
 void launch_for(const PowerLawPenaltyParams& params, cudaStream_t stream) {
   const PenaltyTask<T> task{static_cast<const T*>(params.spectrum), params.ranks,
-                            Law<T>(params.law), static_cast<T*>(params.penalty),
+                            PowerLawOf<T>(params.law), static_cast<T*>(params.penalty),
                             static_cast<T*>(params.derivative)};
   launch(&power_law_penalty_kernel<T>, params.spectra, block_threads, stream, task);
 }

@@ -12,13 +12,13 @@ namespace selkern::cuda {
 
 // PowerLaw in the type that a kernel computes in.
 template <typename T>
-struct Law {
+struct PowerLawOf {
   const T* kappa;  // [spectra], or null
   T exponent;
   T width;
   int64_t anchor;
 
-  explicit Law(const PowerLaw& law)
+  explicit PowerLawOf(const PowerLaw& law)
       : kappa(static_cast<const T*>(law.kappa)),
         exponent(T(law.exponent)),
         width(T(law.width)),
@@ -29,7 +29,7 @@ struct Law {
 // it; ranks count from 1. Where an eigenvalue is not finite, nothing of the spectrum is. stage: as
 // many sums as there are warps.
 template <typename T, int threads, typename ValueAt, typename Store>
-__device__ __forceinline__ void penalise(const Law<T>& law, int64_t spectrum, int64_t ranks,
+__device__ __forceinline__ void penalise(const PowerLawOf<T>& law, int64_t spectrum, int64_t ranks,
                                          bool is_finite, ValueAt value_at, Store store,
                                          CompensatedSum<T>* stage, T* penalty) {
   constexpr int warps = threads / warp_threads;
