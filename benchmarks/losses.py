@@ -50,15 +50,15 @@ def mean_selectivity_page(
 
 def covariance_spectrum(x: Tensor) -> Tensor:
     """Descending eigenvalues of the covariance."""
-    centred = x - x.mean(-2, keepdim=True)
-    covariance = centred.mT @ centred / (x.shape[-2] - 1)
+    centered = x - x.mean(-2, keepdim=True)
+    covariance = centered.mT @ centered / (x.shape[-2] - 1)
     return torch.linalg.eigvalsh(covariance).flip(-1)[..., : x.shape[-2] - 1]
 
 
 def gram_spectrum(x: Tensor) -> Tensor:
     """The same from the Gram matrix of the samples, which is the smaller one where N < D."""
-    centred = x - x.mean(-2, keepdim=True)
-    gram = centred @ centred.mT / (x.shape[-2] - 1)
+    centered = x - x.mean(-2, keepdim=True)
+    gram = centered @ centered.mT / (x.shape[-2] - 1)
     return torch.linalg.eigvalsh(gram).flip(-1)[..., : x.shape[-2] - 1]
 
 
@@ -69,20 +69,20 @@ class _CarefulSpectrum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, solver: Solver) -> Tensor:
         samples, units = x.shape[-2:]
-        centred = x - x.mean(-2, keepdim=True)
-        products = centred @ centred.mT if samples < units else centred.mT @ centred
+        centered = x - x.mean(-2, keepdim=True)
+        products = centered @ centered.mT if samples < units else centered.mT @ centered
         values, vectors = solver(products)
-        ctx.save_for_backward(centred, vectors)
+        ctx.save_for_backward(centered, vectors)
         return values.flip(-1)[..., : samples - 1] / (samples - 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        centred, vectors = ctx.saved_tensors
-        samples, units = centred.shape[-2:]
+        centered, vectors = ctx.saved_tensors
+        samples, units = centered.shape[-2:]
         weights = grad.flip(-1) * (2 / (samples - 1))
         kept = vectors[..., -weights.shape[-1] :]
         inner = (kept * weights.unsqueeze(-2)) @ kept.mT
-        return (inner @ centred if samples < units else centred @ inner), None
+        return (inner @ centered if samples < units else centered @ inner), None
 
 
 def careful_spectrum(x: Tensor, solver: Solver = torch.linalg.eigh) -> Tensor:
@@ -98,8 +98,8 @@ def covariance_eigenvectors(x: Tensor) -> Tensor:
 
 def published_spectrum(x: Tensor, basis: Tensor) -> Tensor:
     """Variances along a basis as the published code takes them, from the covariance [D, D]."""
-    centred = x - x.mean(0)
-    covariance = centred.T @ centred / (x.shape[0] - 1)
+    centered = x - x.mean(0)
+    covariance = centered.T @ centered / (x.shape[0] - 1)
     return torch.diag(basis.T @ covariance @ basis).sort(descending=True).values
 
 

@@ -60,7 +60,7 @@ inline void define_operators(torch::stable::detail::StableLibrary& m) {
       "covariance_spectrum(Tensor eigenvalues, SymInt samples, int correction, float scale)"
       " -> Tensor");
   // Gradient of the samples' product, in the order of its eigenvalues, so that a product with the
-  // centred, scaled samples gives that of the samples.
+  // centered, scaled samples gives that of the samples.
   m.def(
       "covariance_spectrum_backward(Tensor grad, Tensor spectrum, SymInt samples, int correction,"
       " float scale) -> Tensor");

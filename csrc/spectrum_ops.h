@@ -35,13 +35,13 @@ struct ReadableSamples {
 template <typename Device>
 Tensor center(const Tensor& x, double scale) {
   const ReadableSamples readable(x, scale);
-  Tensor centred = empty(sizes_of(x), result_type(x.scalar_type()), x);
-  if (x.numel() == 0) return centred;
-  Device::center({readable.samples, centred.mutable_data_ptr()}, readable.rows);
-  return centred;
+  Tensor centered = empty(sizes_of(x), result_type(x.scalar_type()), x);
+  if (x.numel() == 0) return centered;
+  Device::center({readable.samples, centered.mutable_data_ptr()}, readable.rows);
+  return centered;
 }
 
-// Devices answer whether they have done it: what has no kernel is a product of centred samples.
+// Devices answer whether they have done it: what has no kernel is a product of centered samples.
 template <typename Device>
 Tensor centered_product(const Tensor& x, double scale, bool gram) {
   const ReadableSamples readable(x, scale);
@@ -50,10 +50,10 @@ Tensor centered_product(const Tensor& x, double scale, bool gram) {
   if (x.numel() == 0) return torch::stable::zero_(product);
   const CenteredProductParams params{readable.samples, gram, product.mutable_data_ptr()};
   if (Device::centered_product(params, readable.rows)) return product;
-  const Tensor centred = center<Device>(readable.rows, scale);
-  const Tensor transposed = torch::stable::transpose(centred, 1, 2);
-  return gram ? torch::stable::matmul(centred, transposed)
-              : torch::stable::matmul(transposed, centred);
+  const Tensor centered = center<Device>(readable.rows, scale);
+  const Tensor transposed = torch::stable::transpose(centered, 1, 2);
+  return gram ? torch::stable::matmul(centered, transposed)
+              : torch::stable::matmul(transposed, centered);
 }
 
 template <typename Device>
@@ -70,9 +70,9 @@ Tensor centered_matmul(const Tensor& x, const Tensor& weights, double scale, boo
   const CenteredMatmulParams params{readable.samples, gram, dense.const_data_ptr(),
                                     result.mutable_data_ptr()};
   if (Device::centered_matmul(params, readable.rows)) return result;
-  const Tensor centred = center<Device>(readable.rows, scale);
+  const Tensor centered = center<Device>(readable.rows, scale);
   return torch::stable::to(
-      gram ? torch::stable::matmul(dense, centred) : torch::stable::matmul(centred, dense),
+      gram ? torch::stable::matmul(dense, centered) : torch::stable::matmul(centered, dense),
       x.scalar_type());
 }
 

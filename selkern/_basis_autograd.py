@@ -10,7 +10,7 @@ from torch import Tensor
 from selkern._layout import result_dtype
 from selkern._numerics import as_batch, full_precision, matmul, quick_to_apply, rounding_tolerance
 from selkern._penalty_autograd import penalty_derivative
-from selkern._spectrum_autograd import SCALE, Center, centred_samples, covariance_factor
+from selkern._spectrum_autograd import SCALE, Center, centered_samples, covariance_factor
 
 _ops = torch.ops.selkern
 
@@ -19,7 +19,7 @@ _ops = torch.ops.selkern
 class _BasisSpectrum(torch.autograd.Function):
     """Sorted variances ``[..., R]`` of ``x`` ``[..., N, D]`` along the columns of a basis.
 
-    The hidden outputs are the column of each, and the centred, scaled samples in the basis.
+    The hidden outputs are the column of each, and the centered, scaled samples in the basis.
     """
 
     generate_vmap_rule = True
@@ -118,7 +118,7 @@ class _BasisPenalty(torch.autograd.Function):
 
 def _projected(x: Tensor, basis: Tensor) -> Tensor:
     with full_precision(x):
-        return centred_samples(x) @ basis
+        return centered_samples(x) @ basis
 
 
 # The kernels are given no number that depends on N, which is a symbol while a model is traced.

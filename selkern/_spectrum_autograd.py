@@ -31,7 +31,7 @@ SCALE = {torch.float32: 2.0**-8, torch.float64: 1.0}
 
 
 def covariance_factor(x: Tensor, correction: int) -> float:
-    """Return what makes a covariance of the product of centred, scaled ``x`` ``[..., N, D]``."""
+    """Return what makes a covariance of the product of centered, scaled ``x`` ``[..., N, D]``."""
     return 1 / (SCALE[result_dtype(x.dtype)] ** 2 * (x.shape[-2] - correction))
 
 
@@ -55,13 +55,13 @@ class Center(torch.autograd.Function):
         return Center.apply(grad, ctx.scale).to(ctx.dtype), None
 
 
-def centred_samples(x: Tensor) -> Tensor:
-    """Return the centred, scaled samples, outside of autograd."""
+def centered_samples(x: Tensor) -> Tensor:
+    """Return the centered, scaled samples, outside of autograd."""
     return Center.forward(x, SCALE[result_dtype(x.dtype)])
 
 
 def _product(x: Tensor, gram: bool) -> Tensor:
-    """Return ``X X^T`` (the Gram matrix) or ``X^T X`` of the centred, scaled samples ``X``."""
+    """Return ``X X^T`` (the Gram matrix) or ``X^T X`` of the centered, scaled samples ``X``."""
     with full_precision(x):
         product = _ops.centered_product(as_batch(x), SCALE[result_dtype(x.dtype)], gram)
     return product.reshape(*x.shape[:-2], *product.shape[1:])
@@ -74,8 +74,8 @@ def _through_product(x: Tensor, of_product: Tensor, gram: bool, scale: float) ->
     product; ``scale`` is that of the samples ``X``.
     """
     if torch.is_grad_enabled():
-        centred = Center.apply(x, scale)
-        through = matmul(of_product, centred) if gram else matmul(centred, of_product)
+        centered = Center.apply(x, scale)
+        through = matmul(of_product, centered) if gram else matmul(centered, of_product)
         return through.to(x.dtype)
     with full_precision(x):
         through = _ops.centered_matmul(as_batch(x), as_batch(of_product), scale, gram)

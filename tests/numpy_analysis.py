@@ -34,8 +34,8 @@ def power_law(exponent: float, ranks: int) -> Array:
 
 def numpy_spectrum(x: Array) -> Array:
     """All eigenvalues of the covariance, descending, by singular values."""
-    centred = x - x.mean(-2, keepdims=True)
-    return np.linalg.svd(centred, compute_uv=False) ** 2 / (x.shape[-2] - 1)
+    centered = x - x.mean(-2, keepdims=True)
+    return np.linalg.svd(centered, compute_uv=False) ** 2 / (x.shape[-2] - 1)
 
 
 def numpy_participation_ratio(x: Array) -> Array:

@@ -35,7 +35,7 @@ def operators(request: pytest.FixtureRequest) -> object:
     return selkern.pooling._ops
 
 
-def centred(x: Tensor) -> Tensor:
+def centered(x: Tensor) -> Tensor:
     x = x.double()
     x = x - x.mean(1, keepdim=True)
     return (x - x.mean(1, keepdim=True)) * SCALE
@@ -45,7 +45,7 @@ def check_product(operators: object, x: Tensor, gram: bool) -> Tensor:
     product = operators.centered_product(x, SCALE, gram)
     assert product.dtype == result_dtype(x.dtype)
     assert product.is_contiguous()
-    expected = centred(x)
+    expected = centered(x)
     expected = expected @ expected.mT if gram else expected.mT @ expected
     assert product.shape == expected.shape
     largest = expected.abs().amax((1, 2), keepdim=True)
@@ -63,7 +63,7 @@ def check_matmul(operators: object, x: Tensor, gram: bool) -> None:
     result = operators.centered_matmul(x, weights, SCALE, gram)
     assert result.dtype == x.dtype
     assert result.is_contiguous()
-    weights, samples = weights.double(), centred(x)
+    weights, samples = weights.double(), centered(x)
     expected = weights @ samples if gram else samples @ weights
     tolerance = GRADIENT_TOLERANCE[x.dtype] * expected.abs().max()
     assert ((result.double() - expected).abs() <= tolerance).all()
@@ -131,7 +131,7 @@ def test_samples_far_from_zero(operators: object, mean: float, gram: bool) -> No
 def test_tiny_and_huge_samples(operators: object, factor: float, gram: bool) -> None:
     x = normal(2, 60, 24)
     product = operators.centered_product((x * factor).float(), 2**-8, gram).double()
-    expected = centred(x) / SCALE * 2**-8 * factor
+    expected = centered(x) / SCALE * 2**-8 * factor
     expected = expected @ expected.mT if gram else expected.mT @ expected
     torch.testing.assert_close(product, expected, rtol=2e-6, atol=2e-6 * expected.abs().max())
 

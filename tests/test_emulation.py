@@ -180,9 +180,9 @@ def test_threads_never_race() -> None:
 
 @pytest.mark.slow
 def test_a_race_is_reported_with_both_lines() -> None:
-    text = (SOURCES / "map_reduction.cuh").read_text().splitlines()
+    text = (SOURCES / "pooling_reduction.cuh").read_text().splitlines()
     first_barrier = next(n for n, line in enumerate(text, 1) if "__syncthreads" in line)
-    barrier = f"csrc/cuda/map_reduction.cuh:{first_barrier}"
+    barrier = f"csrc/cuda/pooling_reduction.cuh:{first_barrier}"
     done = watch_for_races("float32", skipped_barrier=barrier)
     assert done.returncode != 0
     assert "data race" in done.stderr

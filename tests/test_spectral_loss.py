@@ -66,8 +66,8 @@ def test_the_loss_along_a_frozen_basis(module: object, dtype: torch.dtype) -> No
     basis = normal(20, 15).to(result_dtype(dtype))
     spectrum = expected_spectrum(x, basis=basis)
     exact = x.double().requires_grad_()
-    centred = exact - exact.mean(0)
-    along = ((centred @ basis.double()).square().sum(0) / 29).sort(descending=True).values
+    centered = exact - exact.mean(0)
+    along = ((centered @ basis.double()).square().sum(0) / 29).sort(descending=True).values
     expected, derivatives = expected_penalty(spectrum, width=20)
     (of_reference,) = torch.autograd.grad(along, exact, torch.from_numpy(derivatives))
     value, gradient = value_and_gradient(lambda x: module.spectral_loss(x, basis=basis), x)

@@ -49,8 +49,8 @@ def test_gradient_along_a_frozen_basis(module: object, ranks: int, dtype: torch.
         lambda x: module.eigenspectrum(x, basis=basis, correction=0), x, normal(2, ranks)
     )
     exact = x.double().requires_grad_()
-    centred = exact - exact.mean(1, keepdim=True)
-    variances = (centred @ basis.double()).square().mean(1)
+    centered = exact - exact.mean(1, keepdim=True)
+    variances = (centered @ basis.double()).square().mean(1)
     expected = variances.sort(dim=1, descending=True).values
     (expected_gradient,) = torch.autograd.grad(expected, exact, normal(2, ranks))
     assert gradient.dtype == dtype

@@ -128,23 +128,23 @@ def test_eigenvalues_of_clusters(size: int, dtype: torch.dtype, device: torch.de
     check_solver(with_eigenvalues(*values).to(dtype)[None], device)
 
 
-# ---------------------------------------------------------------------------------------- centring
+# ---------------------------------------------------------------------------------------- centering
 
 
-def expected_centred(x: Tensor, scale: float) -> Tensor:
+def expected_centered(x: Tensor, scale: float) -> Tensor:
     x = x.double().cpu()
     x = x - x.mean(1, keepdim=True)
     return (x - x.mean(1, keepdim=True)) * scale
 
 
 def check_center(x: Tensor, scale: float = 0.25) -> None:
-    centred = operators().center(x, scale)
-    assert centred.dtype == result_dtype(x.dtype)
-    assert centred.is_contiguous()
-    expected = expected_centred(x, scale)
+    centered = operators().center(x, scale)
+    assert centered.dtype == result_dtype(x.dtype)
+    assert centered.is_contiguous()
+    expected = expected_centered(x, scale)
     spread = expected.abs().amax(1, keepdim=True)
-    tolerance = VALUE_TOLERANCE[centred.dtype] * spread + torch.finfo(centred.dtype).tiny
-    assert ((centred.cpu().double() - expected).abs() <= tolerance).all()
+    tolerance = VALUE_TOLERANCE[centered.dtype] * spread + torch.finfo(centered.dtype).tiny
+    assert ((centered.cpu().double() - expected).abs() <= tolerance).all()
 
 
 CENTRED_SHAPES = [
@@ -155,46 +155,46 @@ CENTRED_SHAPES = [
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 @pytest.mark.parametrize("shape", CENTRED_SHAPES, ids=case_name)
-def test_centring(shape: tuple, dtype: torch.dtype, device: torch.device) -> None:
+def test_centering(shape: tuple, dtype: torch.dtype, device: torch.device) -> None:
     check_center(normal(*shape).to(device, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "expanded_positions"])
-def test_centring_of_every_layout(layout: str, dtype: torch.dtype, device: torch.device) -> None:
+def test_centering_of_every_layout(layout: str, dtype: torch.dtype, device: torch.device) -> None:
     for shape in [(3, 9, 17), (2, 5, 64)]:
         check_center(LAYOUTS[layout](normal(*shape).to(device, dtype)))
 
 
 @pytest.mark.parametrize("shape", [(2, 500, 24), (1, 20_000, 2)], ids=case_name)
-def test_centring_far_from_zero(shape: tuple, device: torch.device) -> None:
+def test_centering_far_from_zero(shape: tuple, device: torch.device) -> None:
     """The mean of float32 rounded to float32 would leave errors of 4e-4."""
     for mean in (1e4, -3e3):
         check_center((normal(*shape) + mean * (1 + normal(shape[-1], seed=1).abs())).float())
 
 
 @pytest.mark.parametrize("factor", [1e-15, 1e18])
-def test_centring_of_tiny_and_huge_values(factor: float, device: torch.device) -> None:
+def test_centering_of_tiny_and_huge_values(factor: float, device: torch.device) -> None:
     check_center((normal(2, 60, 24) * factor).float().to(device), 2**-8)
 
 
-def test_centring_identical_samples_gives_zero(device: torch.device) -> None:
+def test_centering_identical_samples_gives_zero(device: torch.device) -> None:
     x = (normal(24) * 1e4).float().expand(2, 77, 24).to(device)
     assert (operators().center(x, 1.0) == 0).all()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("dtype", DTYPES, ids=case_name)
-def test_centring_keeps_other_columns_finite(
+def test_centering_keeps_other_columns_finite(
     value: float, dtype: torch.dtype, device: torch.device
 ) -> None:
     x = normal(3, 40, 20).to(device, dtype)
     expected = operators().center(x, 1.0)
     x[1, 5, 7] = value
-    centred = operators().center(x, 1.0)
-    assert not centred[1, :, 7].isfinite().any()
-    centred[1, :, 7] = expected[1, :, 7]
-    assert_same_bits([centred], [expected])
+    centered = operators().center(x, 1.0)
+    assert not centered[1, :, 7].isfinite().any()
+    centered[1, :, 7] = expected[1, :, 7]
+    assert_same_bits([centered], [expected])
 
 
 # --------------------------------------------------------------------------------------- penalties
@@ -360,10 +360,10 @@ def test_sums_of_many_squares_lose_no_digits(dtype: torch.dtype, device: torch.d
 
 def test_a_matrix_has_the_same_spectrum_anywhere_in_a_batch(device: torch.device) -> None:
     x = normal(5, 300, 24).float().to(device)
-    centred, (spectrum, order) = operators().center(x, 1.0), operators().basis_spectrum(x, 1.0)
+    centered, (spectrum, order) = operators().center(x, 1.0), operators().basis_spectrum(x, 1.0)
     for i in range(len(x)):
         alone = x[i : i + 1].clone()
-        assert_same_bits([operators().center(alone, 1.0)[0]], [centred[i]])
+        assert_same_bits([operators().center(alone, 1.0)[0]], [centered[i]])
         results = operators().basis_spectrum(alone, 1.0)
         assert_same_bits([result[0] for result in results], [spectrum[i], order[i]])
 

@@ -15,15 +15,15 @@ struct Samples {
   int64_t matrices;
   int64_t samples;
   int64_t units;
-  double scale;  // of the centred samples, a power of two
+  double scale;  // of the centered samples, a power of two
 };
 
-// centred = (x - mean over the samples) * scale
+// centered = (x - mean over the samples) * scale
 struct CenterParams : Samples {
-  void* centred;  // [matrices, samples, units] contiguous, float64 for float64 x, else float32
+  void* centered;  // [matrices, samples, units] contiguous, float64 for float64 x, else float32
 };
 
-// Of the centred samples X, the product X X^T (the Gram matrix) or X^T X.
+// Of the centered samples X, the product X X^T (the Gram matrix) or X^T X.
 struct CenteredProductParams : Samples {
   bool gram;
   void* product;  // [matrices, size, size] contiguous, float64 for float64 x, else float32

@@ -1,7 +1,7 @@
 // Steps of attacks. Included by kernel_table.h.
 #pragma once
 
-#include "common/attack_arithmetic.h"
+#include "common/attacks_arithmetic.h"
 #include "cpu/elements.h"
 #include "cpu/lanes.h"
 #include "cpu/row_sums.h"

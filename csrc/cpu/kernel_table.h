@@ -1,13 +1,13 @@
 // Included once by each kernels_<instruction set>.cpp.
 #include "common/stringize.h"
 #include "cpu/attacks_kernels.h"
-#include "cpu/centered_kernels.h"
-#include "cpu/centering.h"
 #include "cpu/linalg_kernels.h"
+#include "cpu/linalg_rayleigh.h"
 #include "cpu/pooling_kernels.h"
-#include "cpu/rayleigh_quotients.h"
 #include "cpu/selectivity_kernels.h"
+#include "cpu/spectrum_center.h"
 #include "cpu/spectrum_kernels.h"
+#include "cpu/spectrum_products.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 

@@ -8,8 +8,8 @@
 #include "common/pooling.h"
 #include "common/spectrum.h"
 #include "cpu/attacks_work.h"
-#include "cpu/centered_work.h"
-#include "cpu/eigensolver_work.h"
+#include "cpu/linalg_work.h"
+#include "cpu/spectrum_work.h"
 
 // Kernel parameters and the table of entry points, one table per instruction set. Every kernel
 // works on items [begin, end) of its range, and an item's result does not depend on the split.

@@ -16,6 +16,6 @@
 #endif
 
 #include "common/attacks.h"
-#include "common/covariance_spectrum.h"
-#include "common/power_law.h"
+#include "common/spectrum_covariance.h"
+#include "common/spectrum_power_law.h"
 #include "cpu/kernels.h"

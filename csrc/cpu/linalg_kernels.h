@@ -1,8 +1,8 @@
 // Eigenvalues and eigenvectors of small symmetric matrices. Included by kernel_table.h.
 #pragma once
 
-#include "cpu/ql_iteration.h"
-#include "cpu/tridiagonal_reduction.h"
+#include "cpu/linalg_ql.h"
+#include "cpu/linalg_tridiagonal.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 

@@ -1,8 +1,8 @@
 // Products of matrices whose columns are packed side by side into panels.
 #pragma once
 
-#include "cpu/centered_work.h"
 #include "cpu/lanes.h"
+#include "cpu/spectrum_work.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 

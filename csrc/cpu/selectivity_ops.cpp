@@ -6,7 +6,7 @@
 #include "common/selectivity_index.h"
 #include "cpu/capability.h"
 #include "cpu/parallel.h"
-#include "cpu/sorted_samples.h"
+#include "cpu/selectivity_class_order.h"
 
 namespace selkern::cpu {
 namespace {

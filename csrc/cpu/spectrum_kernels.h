@@ -2,8 +2,8 @@
 // kernel_table.h.
 #pragma once
 
-#include "common/covariance_spectrum.h"
-#include "common/power_law.h"
+#include "common/spectrum_covariance.h"
+#include "common/spectrum_power_law.h"
 #include "cpu/row_sums.h"
 #include "cpu/vectors.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "common/attack_arithmetic.h"
+#include "common/attacks_arithmetic.h"
 #include "cuda/launch.cuh"
 #include "cuda/numeric.cuh"
 #include "cuda/shared_memory.cuh"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/map_plan.h"
+#include "cuda/pooling_plan.h"
 #include "cuda/shared_memory.cuh"
 
 namespace selkern::cuda {

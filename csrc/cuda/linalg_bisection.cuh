@@ -1,7 +1,7 @@
 // Eigenvalues of a symmetric tridiagonal matrix by counting those below a point.
 #pragma once
 
-#include "common/tridiagonal.h"
+#include "common/linalg_tridiagonal.h"
 #include "cuda/linalg_memory.cuh"
 
 namespace selkern::cuda {

@@ -1,7 +1,7 @@
 // Implicit QL iteration on a symmetric tridiagonal matrix, with eigenvectors.
 #pragma once
 
-#include "common/tridiagonal.h"
+#include "common/linalg_tridiagonal.h"
 #include "cuda/linalg_memory.cuh"
 #include "cuda/linalg_tridiagonal.cuh"
 

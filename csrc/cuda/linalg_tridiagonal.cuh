@@ -1,7 +1,7 @@
 // A symmetric matrix to tridiagonal form by Householder's reflections, and their product.
 #pragma once
 
-#include "common/tridiagonal.h"
+#include "common/linalg_tridiagonal.h"
 #include "cuda/linalg_memory.cuh"
 
 namespace selkern::cuda {

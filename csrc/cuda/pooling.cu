@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "cuda/class_order.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/layer_search.cuh"
-#include "cuda/map_reduction.cuh"
-#include "cuda/relu_backward.cuh"
+#include "cuda/pooling_reduction.cuh"
+#include "cuda/pooling_relu_backward.cuh"
+#include "cuda/selectivity_class_order.cuh"
 
 namespace selkern::cuda {
 namespace {

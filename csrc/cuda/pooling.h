@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "common/pooling.h"
-#include "cuda/class_order.h"
-#include "cuda/map_plan.h"
+#include "cuda/pooling_plan.h"
+#include "cuda/selectivity_class_order.h"
 
 namespace selkern::cuda {
 

@@ -5,12 +5,12 @@
 #include <limits>
 
 #include "common/selectivity_index.h"
-#include "cuda/class_order.cuh"
-#include "cuda/class_runs.cuh"
 #include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/layer_search.cuh"
 #include "cuda/numeric.cuh"
+#include "cuda/selectivity_class_order.cuh"
+#include "cuda/selectivity_class_runs.cuh"
 
 namespace selkern::cuda {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "common/dtype.h"
-#include "cuda/class_order.h"
+#include "cuda/selectivity_class_order.h"
 
 namespace selkern::cuda {
 

@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "common/power_law.h"
+#include "common/spectrum_power_law.h"
 #include "cuda/column_sums.cuh"
 #include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"

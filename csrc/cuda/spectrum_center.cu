@@ -65,7 +65,7 @@ __global__ __launch_bounds__(column_threads, sizeof(T) == sizeof(float) ? 2 : 1)
 #pragma unroll
   for (int c = 0; c < width; ++c) sums[c] = stage[c * column_threads + tile.lane];
 
-  R* centred = static_cast<R*>(params.centred) + matrix * params.samples * params.units;
+  R* centered = static_cast<R*>(params.centered) + matrix * params.samples * params.units;
   tile.for_each_row(
       x, params.sample_stride, 0, params.samples, [&](int64_t row, const Pack<T, width>& pack) {
         R values[width];
@@ -73,7 +73,7 @@ __global__ __launch_bounds__(column_threads, sizeof(T) == sizeof(float) ? 2 : 1)
         for (int c = 0; c < width; ++c) {
           values[c] = ((widen(pack.values[c]) - sums[c].high) - sums[c].low) * task.scale;
         }
-        R* out = centred + row * params.units + tile.first;
+        R* out = centered + row * params.units + tile.first;
         if (tile.vectors) {
           constexpr int part = vector_size<R>;
 #pragma unroll
@@ -110,7 +110,7 @@ void launch_center(const CenterParams& params, cudaStream_t stream) {
     constexpr int width = vector_size<T>;
     const int64_t steps = params.units | (params.samples > 1 ? params.sample_stride : 0) |
                           (params.matrices > 1 ? params.matrix_stride : 0);
-    const bool vectors = vectors_align(steps * int64_t(sizeof(T)), params.x, params.centred);
+    const bool vectors = vectors_align(steps * int64_t(sizeof(T)), params.x, params.centered);
     const CenterTask<R> task{params, R(params.scale), sum_scale(params.samples),
                              lanes_of(params.units, width), vectors};
     launch(&center_kernel<T>, params.matrices * divide_up(params.units, task.lanes * width),

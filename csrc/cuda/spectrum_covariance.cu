@@ -1,4 +1,4 @@
-#include "common/covariance_spectrum.h"
+#include "common/spectrum_covariance.h"
 #include "cuda/block.h"
 #include "cuda/launch.cuh"
 #include "cuda/spectrum.h"

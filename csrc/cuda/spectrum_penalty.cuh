@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "common/power_law.h"
 #include "common/spectrum.h"
+#include "common/spectrum_power_law.h"
 #include "cuda/block.h"
 #include "cuda/numeric.cuh"
 

@@ -83,12 +83,12 @@ def samples(name: str, x: Tensor) -> Tensor:
     """Return ``x`` ``[..., N, D]`` less its mean over the samples, of which it needs two."""
     if x.shape[-2] < 2:
         raise ValueError(f"{name} must have at least 2 samples, got shape {tuple(x.shape)}")
-    centred = x - x.mean(-2, keepdim=True)
+    centered = x - x.mean(-2, keepdim=True)
     # Twice, or the rounding of the mean would look like variance where nothing varies.
-    return centred.sub_(centred.mean(-2, keepdim=True))
+    return centered.sub_(centered.mean(-2, keepdim=True))
 
 
-def products(centred: Tensor) -> Tensor:
+def products(centered: Tensor) -> Tensor:
     """Return the smaller of ``x x^T`` and ``x^T x``, which share all eigenvalues but zeros."""
-    few_samples = centred.shape[-2] < centred.shape[-1]
-    return centred @ centred.mT if few_samples else centred.mT @ centred
+    few_samples = centered.shape[-2] < centered.shape[-1]
+    return centered @ centered.mT if few_samples else centered.mT @ centered

@@ -36,7 +36,7 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def centred_samples(x: Tensor) -> Tensor:
+def centered_samples(x: Tensor) -> Tensor:
     """Return the scaled difference from the mean over the samples."""
     x = x.to(result_dtype(x.dtype))
     x = x * _SCALE[x.dtype]
@@ -45,27 +45,27 @@ def centred_samples(x: Tensor) -> Tensor:
     return x - x.mean(-2, keepdim=True)
 
 
-def unscaled(centred: Tensor, correction: int) -> float:
-    """Return what turns sums of products of centred values into covariances."""
-    return 1 / (_SCALE[centred.dtype] ** 2 * (centred.shape[-2] - correction))
+def unscaled(centered: Tensor, correction: int) -> float:
+    """Return what turns sums of products of centered values into covariances."""
+    return 1 / (_SCALE[centered.dtype] ** 2 * (centered.shape[-2] - correction))
 
 
 def eigenspectrum(x: Tensor, correction: int, basis: Tensor | None) -> Tensor:
     """Return the spectrum ``[..., R]`` of ``x``, largest first and without rounding."""
     with full_precision(x):
-        centred = centred_samples(x)
+        centered = centered_samples(x)
         if basis is not None:
-            sums = (centred @ basis).square().sum(-2)
+            sums = (centered @ basis).square().sum(-2)
             spectrum = sums.sort(dim=-1, descending=True, stable=True).values
         else:
-            spectrum = _squared_singular_values(centred)
-        return _without_rounding(spectrum) * unscaled(centred, correction)
+            spectrum = _squared_singular_values(centered)
+        return _without_rounding(spectrum) * unscaled(centered, correction)
 
 
-def _squared_singular_values(centred: Tensor) -> Tensor:
+def _squared_singular_values(centered: Tensor) -> Tensor:
     """Return squared singular values, descending; that of rank N is 0, because of the mean."""
-    samples, units = centred.shape[-2:]
-    products = centred @ centred.mT if samples < units else centred.mT @ centred
+    samples, units = centered.shape[-2:]
+    products = centered @ centered.mT if samples < units else centered.mT @ centered
     values = linalg.eigenvalues(products, torch.float64).flip(-1)
     if samples > units:
         return values

@@ -10,7 +10,7 @@ from selkern import _spectrum_checks as checks
 from selkern._checks import Activations
 from selkern._layout import result_dtype
 from selkern.reference._spectrum import (
-    centred_samples,
+    centered_samples,
     full_precision,
     penalty,
     spectral_loss_of_layers,
@@ -53,8 +53,8 @@ def covariance(x: Tensor, *, correction: int = 1) -> Tensor:
     checks.samples("x", x)
     correction = checks.correction("x", correction, x)
     with full_precision(x):
-        centred = centred_samples(x)
-        return centred.mT @ centred * unscaled(centred, correction)
+        centered = centered_samples(x)
+        return centered.mT @ centered * unscaled(centered, correction)
 
 
 def eigenspectrum(x: Tensor, *, correction: int = 1, basis: Tensor | None = None) -> Tensor:

@@ -96,9 +96,9 @@ def _fading(spacing: float, radius: float, deviation: float) -> list[tuple[float
 
 
 def zoom_blur(images: Tensor, largest: float) -> Tensor:
-    """Average an image, twice, and its magnifications about the centre.
+    """Average an image, twice, and its magnifications about the center.
 
-    Magnifications keep the centre, where the published generator crops whole pixels first.
+    Magnifications keep the center, where the published generator crops whole pixels first.
     """
     steps = round((largest - 1) / ZOOM_STEP)
     # One grid serves all images if they are channels of one.

@@ -88,15 +88,15 @@ def pixelate(images: Tensor, fraction: float) -> Tensor:
 
 
 def _boxes(like: Tensor, size: int, fewer: int) -> Tensor:
-    """Weights ``[fewer, size]`` of the pixels whose centres lie in each of the larger ones."""
-    # A centre on an edge counts to the box before it.
+    """Weights ``[fewer, size]`` of the pixels whose centers lie in each of the larger ones."""
+    # A center on an edge counts to the box before it.
     box = (_centres(like, size) * fewer - 1) // (2 * size)
     inside = (box == torch.arange(fewer, device=like.device)[:, None]).to(like.dtype)
     return inside / inside.sum(1, keepdim=True)
 
 
 def _boxes_of(like: Tensor, size: int, fewer: int) -> Tensor:
-    """The larger pixel in which the centre of each pixel lies, ``[size]``."""
+    """The larger pixel in which the center of each pixel lies, ``[size]``."""
     return _centres(like, size) * fewer // (2 * size)
 
 

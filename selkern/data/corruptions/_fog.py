@@ -31,11 +31,11 @@ def landscape(images: Tensor, side: int, generator: torch.Generator | None, deca
     while heights.shape[1] < side:
         beside = heights + heights.roll(-1, 2)
         below = heights + heights.roll(-1, 1)
-        centres = _varied(beside + beside.roll(-1, 1), roughness, generator)
-        across = _varied(beside + centres + centres.roll(1, 1), roughness, generator)
-        down = _varied(below + centres + centres.roll(1, 2), roughness, generator)
+        centers = _varied(beside + beside.roll(-1, 1), roughness, generator)
+        across = _varied(beside + centers + centers.roll(1, 1), roughness, generator)
+        down = _varied(below + centers + centers.roll(1, 2), roughness, generator)
         rows = torch.stack([heights, across], 3).flatten(2)
-        between = torch.stack([down, centres], 3).flatten(2)
+        between = torch.stack([down, centers], 3).flatten(2)
         heights = torch.stack([rows, between], 2).flatten(1, 2)
         roughness /= decay**2
     lowest = heights.amin((1, 2), keepdim=True)

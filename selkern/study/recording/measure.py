@@ -116,9 +116,9 @@ def reliable_share(repeat1: Tensor, repeat2: Tensor) -> float:
     >>> round(reliable_share(first, second), 3)
     0.571
     """
-    centred1, centred2 = (repeat - repeat.mean(0) for repeat in (repeat1, repeat2))
-    total = (centred1.square().sum() + centred2.square().sum()) / 2
-    return float((centred1 * centred2).sum() / total)
+    centered1, centered2 = (repeat - repeat.mean(0) for repeat in (repeat1, repeat2))
+    total = (centered1.square().sum() + centered2.square().sum()) / 2
+    return float((centered1 * centered2).sum() / total)
 
 
 def measure(

@@ -114,8 +114,8 @@ class Whitening(nn.Module):
 
     def _moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         mean = rows.mean(0)
-        centred = rows - mean
-        covariance = centred.T @ centred / (len(rows) - 1)
+        centered = rows - mean
+        covariance = centered.T @ centered / (len(rows) - 1)
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)
             self.covariance.lerp_(covariance, self.momentum)

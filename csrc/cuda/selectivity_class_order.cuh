@@ -7,7 +7,7 @@
 
 #include "cuda/block.h"
 #include "cuda/block_buffer.cuh"
-#include "cuda/class_order.h"
+#include "cuda/selectivity_class_order.h"
 #include "cuda/shared_memory.cuh"
 
 namespace selkern::cuda {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "cuda/block.h"
-#include "cuda/class_order.h"
 #include "cuda/numeric.cuh"
 #include "cuda/selectivity.h"
+#include "cuda/selectivity_class_order.h"
 #include "cuda/shared_memory.cuh"
 
 namespace selkern::cuda {

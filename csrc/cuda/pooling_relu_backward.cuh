@@ -2,8 +2,8 @@
 #pragma once
 
 #include "cuda/block_buffer.cuh"
-#include "cuda/map_streams.cuh"
 #include "cuda/numeric.cuh"
+#include "cuda/pooling_streams.cuh"
 
 namespace selkern::cuda {
 

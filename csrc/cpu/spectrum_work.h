@@ -1,4 +1,4 @@
-// What the kernels share that centre samples and multiply them.
+// What the kernels share that center samples and multiply them.
 #pragma once
 
 #include <cstdint>

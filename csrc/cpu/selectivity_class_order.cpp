@@ -1,4 +1,4 @@
-#include "cpu/sorted_samples.h"
+#include "cpu/selectivity_class_order.h"
 
 #include <algorithm>
 

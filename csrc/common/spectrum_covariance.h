@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "common/power_law.h"
+#include "common/spectrum_power_law.h"
 
 namespace selkern {
 

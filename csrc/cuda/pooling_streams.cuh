@@ -1,7 +1,7 @@
 // The ways a block walks over its part of a batch of feature maps, several loads in flight.
 #pragma once
 
-#include "cuda/map_plan.h"
+#include "cuda/pooling_plan.h"
 #include "cuda/vectors.cuh"
 
 namespace selkern::cuda {

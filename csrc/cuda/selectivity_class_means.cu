@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cuda/class_order.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/numeric.cuh"
 #include "cuda/selectivity.h"
+#include "cuda/selectivity_class_order.cuh"
 #include "cuda/vectors.cuh"
 
 namespace selkern::cuda {

@@ -1,8 +1,8 @@
-// Centring: samples less the mean of each unit.
+// Centering: samples less the mean of each unit.
 #pragma once
 
-#include "cpu/centered_work.h"
 #include "cpu/row_sums.h"
+#include "cpu/spectrum_work.h"
 #include "cpu/vectors.h"
 
 namespace selkern::cpu::SELKERN_ISA {
@@ -64,7 +64,7 @@ struct Centering {
   }
 
   // One row of a few units.
-  inline void subtract(const T* x, const Means<R>& means, R* centred, int64_t width) const {
+  inline void subtract(const T* x, const Means<R>& means, R* centered, int64_t width) const {
     if constexpr (std::is_same_v<T, float>) {
       using Values = FullVector<float>;
       const float scale = samples.scale;
@@ -73,7 +73,7 @@ struct Centering {
           return load_first<float, Values>(values + d, width - d);
         };
         const Values difference = (at(x) - at(means.high)) - at(means.low);
-        store_first(centred + d, difference * scale, width - d);
+        store_first(centered + d, difference * scale, width - d);
       }
     } else {
       for (int64_t d = 0; d < width; d += float64_lanes) {
@@ -82,7 +82,7 @@ struct Centering {
         };
         const Float64 values = widen<T>(load_first(x + d, width - d));
         const Float64 difference = (values - at(means.high)) - at(means.low);
-        store_first(centred + d, narrow<R>(difference * samples.scale), width - d);
+        store_first(centered + d, narrow<R>(difference * samples.scale), width - d);
       }
     }
   }
@@ -93,12 +93,12 @@ struct Center {
   static void run(const CenterParams& params, int64_t begin, int64_t end) {
     const Centering<T> centering{params};
     MeansOfBlock<Result<T>> means;
-    auto* centred = static_cast<Result<T>*>(params.centred);
+    auto* centered = static_cast<Result<T>*>(params.centered);
     for (int64_t matrix = begin; matrix < end; ++matrix) {
       centering.mean_of(matrix, 0, params.units, means);
       for (int64_t n = 0; n < params.samples; ++n) {
         centering.subtract(centering.row(matrix, n), means,
-                           centred + (matrix * params.samples + n) * params.units, params.units);
+                           centered + (matrix * params.samples + n) * params.units, params.units);
       }
     }
   }
@@ -136,7 +136,7 @@ struct SubtractMeans {
   static void run(const CenterWork& work, int64_t begin, int64_t end) {
     const CenterParams& params = work.center;
     const Centering<T> centering{params};
-    auto* centred = static_cast<Result<T>*>(params.centred);
+    auto* centered = static_cast<Result<T>*>(params.centered);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t matrix = item / work.row_blocks();
       const int64_t first = item % work.row_blocks() * CenterWork::block_rows;
@@ -144,7 +144,7 @@ struct SubtractMeans {
       const Means<Result<T>> means = means_at<Result<T>>(work.means, params, matrix);
       for (int64_t n = first; n < last; ++n) {
         centering.subtract(centering.row(matrix, n), means,
-                           centred + (matrix * params.samples + n) * params.units, params.units);
+                           centered + (matrix * params.samples + n) * params.units, params.units);
       }
     }
   }

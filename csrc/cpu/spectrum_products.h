@@ -1,10 +1,10 @@
-// Products with centred samples, which are packed into panels as they are centred. Included by
+// Products with centered samples, which are packed into panels as they are centered. Included by
 // kernel_table.h.
 #pragma once
 
 #include "cpu/aligned_buffer.h"
-#include "cpu/centering.h"
 #include "cpu/panels.h"
+#include "cpu/spectrum_center.h"
 
 namespace selkern::cpu::SELKERN_ISA {
 
@@ -174,7 +174,7 @@ struct CenteredMatmul {
 
   const CenteredMatmulParams& params;
   CenteredPanels<T> source{params};
-  AlignedBuffer panels{}, centred{};
+  AlignedBuffer panels{}, centered{};
   std::vector<R> mean_storage{};
 
   static void run(const CenteredMatmulWork& work, int64_t begin, int64_t end) {
@@ -217,15 +217,15 @@ struct CenteredMatmul {
     source.means_of(matrix, means);
     panels.grow(count * size * width * sizeof(R));
     pack_weights(matrix);
-    centred.grow(width * size * sizeof(R));
+    centered.grow(width * size * sizeof(R));
     for (int64_t n = first; n < last; n += width) {
       const int64_t rows = std::min(last - n, width);
       for (int64_t r = 0; r < rows; ++r) {
         source.centering.subtract(source.centering.row(matrix, n + r), means,
-                                  centred.as<R>() + r * size, size);
+                                  centered.as<R>() + r * size, size);
       }
       for (int64_t panel = 0; panel < count; ++panel) {
-        multiply(centred.as<R>(), size, rows, panels.as<R>() + panel * size * width,
+        multiply(centered.as<R>(), size, rows, panels.as<R>() + panel * size * width,
                  std::min(size - panel * width, width), result_at(matrix, n, panel * width));
       }
     }

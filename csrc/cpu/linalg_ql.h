@@ -1,7 +1,7 @@
 // Implicit QL iteration on symmetric tridiagonal matrices, one a lane.
 #pragma once
 
-#include "common/tridiagonal.h"
+#include "common/linalg_tridiagonal.h"
 #include "cpu/lanes.h"
 
 namespace selkern::cpu::SELKERN_ISA {
