@@ -137,7 +137,7 @@ def cuda_extension(cuda: CudaBuild) -> setuptools.Extension:
     extension = CUDAExtension(
         "selkern._cuda",
         sources("csrc/cuda/*.cu", "csrc/cuda/*.cpp", "csrc/common/*.cpp"),
-        include_dirs=[str(ROOT / "csrc")],
+        include_dirs=[pybind11.get_include(), str(ROOT / "csrc")],
         define_macros=[*MACROS, ("USE_CUDA", None)],
         # No paths for nvcc: torch passes no architectures where a flag holds the letters "arch".
         extra_compile_args={"cxx": compile_flags(), "nvcc": list(NVCC_FLAGS)},

@@ -17,6 +17,7 @@
 #include "common/allocate.h"
 #include "common/dtype.h"
 #include "common/map_layout.h"
+#include "common/value_error.h"
 
 namespace selkern {
 
@@ -29,7 +30,7 @@ inline void check(bool condition, const Parts&... parts) {
   if (condition) return;
   std::ostringstream message;
   (message << ... << parts);
-  throw std::invalid_argument(message.str());
+  raise_value_error(message.str());
 }
 
 // The dispatcher looks at all tensors and chooses one device; a kernel must not meet another.
@@ -54,8 +55,7 @@ inline DType dtype_of(ScalarType type, const char* name) {
     case ScalarType::Double:
       return DType::float64;
     default:
-      throw std::invalid_argument(std::string(name) +
-                                  " must be float16, bfloat16, float32 or float64");
+      raise_value_error(std::string(name) + " must be float16, bfloat16, float32 or float64");
   }
 }
 

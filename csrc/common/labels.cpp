@@ -1,13 +1,16 @@
 #include "common/labels.h"
 
+#include "common/value_error.h"
+
 namespace selkern {
 namespace {
 
-[[noreturn]] void refuse(int64_t label, int64_t row, int64_t num_classes, int64_t ignore_index) {
+[[noreturn]] void refuse_label(int64_t label, int64_t row, int64_t num_classes,
+                               int64_t ignore_index) {
   std::ostringstream message;
   message << "labels must be in [0, " << num_classes << ") or equal to ignore_index ("
           << ignore_index << "), got " << label << " at row " << row;
-  throw std::invalid_argument(message.str());
+  raise_value_error(message.str());
 }
 
 template <typename Label>
@@ -20,7 +23,7 @@ void read(const Label* labels, int64_t num_classes, int64_t ignore_index,
     } else if (label >= 0 && label < num_classes) {
       classes[n] = label;
     } else {
-      refuse(label, n, num_classes, ignore_index);
+      refuse_label(label, n, num_classes, ignore_index);
     }
   }
 }

@@ -7,7 +7,7 @@
 
 namespace selkern {
 
-// Class of each sample, -1 where the label is ignore_index. Throws std::invalid_argument naming the
+// Class of each sample, -1 where the label is ignore_index. Raises a ValueError that names the
 // first label outside [0, num_classes) and its row.
 std::vector<int64_t> read_classes(const Tensor& labels, int64_t samples, int64_t num_classes,
                                   int64_t ignore_index);

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/value_error.h"
+
 namespace selkern::cuda {
 
 inline void check_launch(cudaError_t code) {
@@ -32,9 +34,8 @@ void launch(void (*kernel)(Params), int64_t blocks, int threads, cudaStream_t st
   static_assert(sizeof(Params) <= 32764, "more parameters than a launch takes");
   constexpr int64_t most_blocks = 0x7fffffff;
   if (blocks > most_blocks) {
-    throw std::invalid_argument("a tensor that needs " + std::to_string(blocks) +
-                                " blocks of threads is too large: CUDA takes " +
-                                std::to_string(most_blocks));
+    raise_value_error("a tensor that needs " + std::to_string(blocks) +
+                      " blocks of threads is too large: CUDA takes " + std::to_string(most_blocks));
   }
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));

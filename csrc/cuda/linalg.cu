@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "cuda/launch.cuh"
@@ -193,10 +192,9 @@ void launch_eigensolver(const EigensolverParams& params, cudaStream_t stream) {
   const int64_t largest = largest_eigensolver_size(params.dtype);
   if (params.size > largest) {
     const bool is_double = params.dtype == DType::float64;
-    throw std::invalid_argument("a must hold matrices of at most " + std::to_string(largest) +
-                                " rows, which is what a block's shared memory holds in " +
-                                (is_double ? "float64" : "float32") + ", got " +
-                                std::to_string(params.size));
+    raise_value_error("a must hold matrices of at most " + std::to_string(largest) +
+                      " rows, which is what a block's shared memory holds in " +
+                      (is_double ? "float64" : "float32") + ", got " + std::to_string(params.size));
   }
   const bool is_small = params.size <= largest_warp_matrix;
   if (params.dtype == DType::float64) {

@@ -29,7 +29,7 @@ constexpr int64_t eigensolver_bytes(int64_t size, DType dtype) {
 // Of a matrix for which a block of the current device has shared memory.
 int64_t largest_eigensolver_size(DType dtype);
 
-// Throws std::invalid_argument where a matrix is larger.
+// Raises a ValueError where a matrix is larger.
 void launch_eigensolver(const EigensolverParams& params, cudaStream_t stream);
 
 }  // namespace selkern::cuda

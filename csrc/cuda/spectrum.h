@@ -29,7 +29,7 @@ struct BasisPlan {
   SELKERN_HOST_DEVICE int64_t blocks() const { return tiles * splits; }  // of a matrix
 };
 
-// Throws std::invalid_argument where there are more columns than can be sorted.
+// Raises a ValueError where there are more columns than can be sorted.
 BasisPlan plan_basis_spectrum(const BasisSpectrumParams& params);
 
 struct BasisWorkspace {

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
 #include "common/spectrum_power_law.h"
@@ -166,8 +165,8 @@ template <typename T>
 BasisPlan plan_for(const BasisSpectrumParams& params) {
   constexpr int64_t most_columns = int64_t(1) << 30;
   if (params.columns > most_columns) {
-    throw std::invalid_argument("projected must have at most " + std::to_string(most_columns) +
-                                " columns, got " + std::to_string(params.columns));
+    raise_value_error("projected must have at most " + std::to_string(most_columns) +
+                      " columns, got " + std::to_string(params.columns));
   }
   // Not by the number of matrices: what a sum is taken in must not depend on it.
   constexpr int64_t enough_blocks = 264, most_splits = 64;

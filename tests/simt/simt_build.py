@@ -14,6 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,10 +132,12 @@ def build(name: str, sources: list[Source], variant: str, link_flags: Sequence[s
 
 
 def torch_flags() -> tuple[list[str], list[str]]:
+    import pybind11
     import torch
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    includes = [flag for path in include_paths() for flag in ("-isystem", path)]
+    paths = [pybind11.get_include(), sysconfig.get_path("include"), *include_paths()]
+    includes = [flag for path in paths for flag in ("-isystem", path)]
     libraries = [f"-L{path}" for path in library_paths()]
     # The version, because headers of the system are not looked at.
     compiling = [
