@@ -47,6 +47,9 @@ class Comparison:
     def time(self, label: str) -> Quartiles:
         return Quartiles.of(self.seconds[label])
 
+    def milliseconds(self, label: str) -> Quartiles:
+        return Quartiles.of(1e3 * self.seconds[label])
+
     def ratio(self, numerator: str, denominator: str) -> Quartiles:
         return Quartiles.of(self.seconds[numerator] / self.seconds[denominator])
 

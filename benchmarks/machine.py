@@ -63,7 +63,12 @@ CLOCKS = {
 
 def clocks(device: torch.device | str) -> dict[str, str]:
     """What the GPU runs at while it multiplies matrices for some seconds."""
-    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    # Of its own, because a capture that failed leaves the GPU's usual generator unusable.
+    source = torch.Generator(device).manual_seed(0)
+    a, b = (
+        torch.randn(8192, 8192, generator=source, device=device, dtype=torch.bfloat16)
+        for _ in range(2)
+    )
     for _ in range(1500):
         a @ b
     values = (_nvidia_smi(",".join(CLOCKS.values())) or "").split(",")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import os
@@ -80,7 +81,8 @@ def measure_all(
         _measure_into(results, works[name], device, quick, say)
         keep(results)
     if device.type == "cuda":
-        results["clocks"]["at the end"] = machine.clocks(device)
+        with contextlib.suppress(RuntimeError):
+            results["clocks"]["at the end"] = machine.clocks(device)
     keep(results)
     return results
 
@@ -101,7 +103,9 @@ def _measure_into(
         results["failures"].update({f"{work['name']}: {label}": why for label, why in failures})
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        # A fault of the GPU stays, and what failed has been noted.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def measure(
@@ -119,12 +123,15 @@ def measure(
     agreements, left_out, failures = _check_all(work, quick)
     rounds = work.quick_rounds if quick else work.rounds
     say(f"{work.name}: timing {len(agreements)} contenders in {rounds} rounds")
-    comparison = interleave(
-        {label: work.repetition(label) for label in agreements},
-        rounds=rounds,
-        nanoseconds_of=nanoseconds_on(work.device),
-        calls=work.calls,
-    )
+    comparison = Comparison({})
+    # Where every contender has failed there is nothing to time, and why is all there is to tell.
+    if agreements:
+        comparison = interleave(
+            {label: work.repetition(label) for label in agreements},
+            rounds=rounds,
+            nanoseconds_of=nanoseconds_on(work.device),
+            calls=work.calls,
+        )
     rows = [_row(work, label, agreements[label], comparison) for label in agreements]
     targets = [_target(target, comparison) for target in work.targets]
     return {
@@ -160,8 +167,16 @@ def check(work: Work, label: str) -> Agreement | str:
     except RuntimeError as error:
         if not entry.compiled and not _may_be_left_out(work, entry):
             raise
-        prefix = "torch.compile: " if entry.compiled else ""
-        return prefix + (type(error).__name__ if entry.compiled else _in_short(error))
+        return _why_left_out(entry, error)
+    # What Triton, CuPy and dlpack raise on a GPU need not be a RuntimeError.
+    except Exception as error:
+        if work.device.type != "cuda" or not (entry.compiled or _may_be_left_out(work, entry)):
+            raise
+        return _why_left_out(entry, error)
+
+
+def _why_left_out(entry: Contender, error: Exception) -> str:
+    return f"torch.compile: {type(error).__name__}" if entry.compiled else _in_short(error)
 
 
 def _may_be_left_out(work: Work, entry: Contender) -> bool:
@@ -174,7 +189,7 @@ def _check_all(
     agreements: dict[str, Agreement] = {}
     left_out: dict[str, str] = {}
     failures: dict[str, str] = {}
-    caught = (Disagreement, RuntimeError) if work.device.type == "cuda" else ()
+    caught = Exception if work.device.type == "cuda" else ()
     for label, entry in work.entries.items():
         try:
             result = "quick run" if quick and entry.compiled else check(work, label)

@@ -181,12 +181,12 @@ def _quartiles(values: dict[str, float] | None, digits: int = 2) -> str:
 
 
 def _measured(target: Results) -> str:
-    unit = " %" if target["unit"] == "%" else "x"
+    unit = "x" if target["unit"] == "x" else f" {target['unit']}"
     return f"{_quartiles(target['measured'])}{unit}"
 
 
 def _bound(target: Results) -> str:
-    unit = " %" if target["unit"] == "%" else "x"
+    unit = "x" if target["unit"] == "x" else f" {target['unit']}"
     return f"{'>=' if target['at_least'] else '<='} {target['bound']:.3g}{unit}"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,15 +14,16 @@ pytest.importorskip("selkern._benchmarks")
 
 from selkern._benchmarks import measure, models, run
 from selkern._benchmarks.ceilings import ceilings
+from selkern._benchmarks.compare import Comparison
 from selkern._benchmarks.gpu_table import gpu_table
 from selkern._benchmarks.report import markdown, print_results
 from selkern._benchmarks.work import COPY, IN_A_GRAPH, Disagreement, Outcome, Work, contender
-from selkern._benchmarks.works import CUDA_HEADLINES, CUDA_WORKS, attacks, vendor
+from selkern._benchmarks.works import CUDA_HEADLINES, CUDA_WORKS, attacks, spectrum, vendor
 from selkern._benchmarks.works.attacks_cuda import AttackStep
 from selkern._benchmarks.works.linalg import Eigenvalues
 from selkern._benchmarks.works.spectrum import Eigenspectrum
 from selkern._benchmarks.works.streaming import streaming_works
-from torch import nn
+from torch import Tensor, nn
 
 from selkern import reference
 from selkern.study.residual import ResNet18
@@ -102,6 +106,38 @@ def small(work: type[Work], **members: object) -> type[Work]:
 def measured(work: type[Work], **members: object) -> dict:
     members = {"quick_rounds": 2, "rounds": 2, **members}
     return measure.measure(small(work, **members), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("eigvalsh_256x32x32", 10), ("eigvalsh_16x128x128", 5), ("eigh_256x16x16", 4)],
+)
+def test_solvers_are_held_against_the_batched_one_of_the_vendor(name: str, times: float) -> None:
+    targets = CUDA_WORKS[name].targets
+    assert [target.bound for target in targets] == [times, times]
+    assert all("CuPy" in target.quantity for target in targets)
+
+
+def test_the_captured_loss_has_its_time() -> None:
+    target, *_ = CUDA_WORKS["eigenspectrum_128x2000"].targets
+    seconds = {spectrum.LOSS + IN_A_GRAPH: np.array([0.00029, 0.0003, 0.00031])}
+    measured = target.measure(Comparison(seconds))
+    assert measured.median == pytest.approx(0.3)
+    assert target.reached(measured) != target.reached(replace(measured, median=0.31))
+
+
+def test_a_rival_that_raises_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class VendorError(Exception):
+        pass
+
+    def raises(a: Tensor) -> Tensor:
+        raise VendorError("no kernel image")
+
+    monkeypatch.setattr(vendor, "eigvalsh", raises)
+    work = small(CUDA_WORKS["eigvalsh_256x32x32"], batch=3, size=5)("cpu")
+    monkeypatch.setattr(work, "device", SimpleNamespace(type="cuda"))
+    [label] = [label for label in work.entries if "CuPy" in label and "graph" not in label]
+    assert "no kernel image" in str(measure.check(work, label))
 
 
 def assert_complete(work: type[Work], results: dict) -> None:

@@ -60,7 +60,9 @@ def test_transforms_eager_and_compiled(name: str) -> None:
     expected = transform(lambda x: everything(reference, x, labels))(x)
     assert expected.abs().max() > 0
     torch.testing.assert_close(function(x), expected, rtol=1e-9, atol=1e-12)
-    compiled = torch.compile(function, fullgraph=True)
+    # What inductor makes of it, which takes long, is the same for all.
+    backend = "inductor" if name == "grad" else "aot_eager"
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
     torch.testing.assert_close(compiled(x), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import sys
@@ -9,7 +10,9 @@ import time
 from pathlib import Path
 
 import on_gpu
+import on_gpu_profile
 import pytest
+from on_gpu_machine import folder_name
 from on_gpu_report import complaint, copy_out, summary
 from on_gpu_run import FAILED, PASSED, SKIPPED, TIMED_OUT, Deadline, Program, Result, Runner
 
@@ -66,7 +69,7 @@ def test_every_file_with_tests_for_a_gpu_is_named() -> None:
 def test_without_a_gpu_nothing_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(on_gpu, "_probe", lambda: NO_GPU)
+    monkeypatch.setattr(on_gpu, "describe", lambda: NO_GPU)
     assert on_gpu.main([]) == 2
     assert capsys.readouterr().out.count("\n") == 1
 
@@ -76,6 +79,27 @@ def test_the_line_of_a_sanitizer_that_sums_up() -> None:
     assert complaint(output) == "ERROR SUMMARY: 2 errors"
     assert complaint("========= Device not supported\n") == "Device not supported"
     assert complaint("") == ""
+
+
+def test_what_a_profiler_saw_is_a_row_for_each_kernel_and_grid() -> None:
+    names = ["ID", "Kernel Name", "Grid Size", *on_gpu_profile.METRICS.values()]
+    units = ["", "", "", "ns", *["%"] * (len(names) - 4)]
+    name = "void selkern::cuda::(anonymous namespace)::add_kernel<float>(P)"
+    times = ["1,000", "3,000", "2,000"]
+    launches = [[str(i), name, "(8, 1, 1)", time, *["50"] * 9] for i, time in enumerate(times)]
+    lines = [",".join(f'"{cell}"' for cell in row) for row in (names, units, *launches)]
+    output = "\n".join(["==PROF== Connected", *lines])
+    [row] = on_gpu_profile.rows_of(output)
+    assert row == ["`add_kernel<float>`", "(8, 1, 1)", "3", "2.0", *["50.0"] * 9]
+    assert on_gpu_profile.table(output).splitlines()[-1] == "| " + " | ".join(row) + " |"
+    with pytest.raises(ValueError, match="unpack"):
+        on_gpu_profile.table("==ERROR== No permission")
+
+
+def test_the_profiler_has_kernels_of_every_family_to_watch() -> None:
+    works = pytest.importorskip("selkern._benchmarks.works").CUDA_WORKS
+    for glob in on_gpu_profile.WORKS:
+        assert fnmatch.filter(works, glob)
 
 
 def test_the_summary_tells_no_paths(tmp_path: Path) -> None:
@@ -103,4 +127,4 @@ def test_results_are_copied_flat(tmp_path: Path) -> None:
     [("NVIDIA H200", "h200"), ("NVIDIA GeForce RTX 4090", "rtx-4090"), (None, "none")],
 )
 def test_results_lie_under_the_name_of_the_gpu(gpu: str | None, folder: str) -> None:
-    assert on_gpu._slug(gpu) == folder
+    assert folder_name(gpu) == folder

@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from on_gpu_machine import describe, folder_name
+from on_gpu_profile import PROFILER, table
 from on_gpu_report import complaint, copy_out, public, read_results, summary
 from on_gpu_run import (
     FAILED,
@@ -38,7 +40,8 @@ from on_gpu_run import (
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "on_gpu"
 LIBRARY = BUILD / "lib"
-STEPS = ("build", "gpu-tests", "benchmarks", "sanitizer", "cpu-tests")
+LIBRARY_NAME = str(LIBRARY.relative_to(ROOT))
+STEPS = ("build", "gpu-tests", "benchmarks", "profile", "sanitizer", "cpu-tests")
 # Side by side: neither measures anything.
 LAST = ("sanitizer", "cpu-tests")
 
@@ -51,10 +54,11 @@ MIXED_TESTS = (
     "test_attack_outputs.py",
 )
 GPU_TESTS = (
+    # First, because it compiles and takes longest.
+    "test_cuda_models.py",
     *MIXED_TESTS,
     "test_cuda.py",
     "test_cuda_memory.py",
-    "test_cuda_models.py",
     "test_attack_cuda.py",
 )
 SANITIZERS = {
@@ -69,30 +73,18 @@ OURS = ["--kernel-name", "kns=selkern"]
 RESERVED = 150.0
 BUILD_LIMIT = 240.0
 GPU_TEST_LIMIT = 150.0
+PROFILE_LIMIT = 120.0
 
-# Without the current folder, where the sources would hide what was built.
-PYTEST = "import sys; sys.path[:1] = []; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-PROBE = """
-import importlib.util, json, os, torch
-names = ["pytest", "pytest_benchmark", "hypothesis", "expecttest", "rich", "sklearn", "pybind11"]
-names += ["matplotlib", "tqdm", "ninja", "numpy", "setuptools", "triton", "scipy"]
-gpu = torch.cuda.is_available()
-print(json.dumps({
-    "torch": torch.__version__,
-    "CUDA of torch": torch.version.cuda,
-    "gpus": torch.cuda.device_count() if gpu else 0,
-    "gpu": torch.cuda.get_device_name(0) if gpu else None,
-    "capability": ".".join(map(str, torch.cuda.get_device_capability(0))) if gpu else None,
-    "missing": [name for name in names if importlib.util.find_spec(name) is None],
-}))
-"""
+PYTEST = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+# Without the current folder, where the sources would hide what was built; what tests start too.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 TINY = "import torch; x = torch.ones(4, device='cuda'); print((x + x).sum().item())"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     deadline = Deadline(options.minutes)
-    probe = _probe()
+    probe = describe()
     has_gpu = bool(probe["gpus"])
     if not has_gpu and not options.dry_run:
         print(
@@ -130,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--commit", help="what to note as the commit (default: git's answer)")
     parser.add_argument("--only", action="append", default=[], help="a work of the benchmarks")
     parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds of the benchmarks, no torch.compile"
+    )
+    parser.add_argument(
+        "--prebuilt", action="store_true", help=f"build only where {LIBRARY_NAME} cannot be loaded"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="go through the steps as far as they go without GPU"
     )
     return parser
@@ -139,25 +137,6 @@ def _step(name: str) -> str:
     if name not in STEPS:
         raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(STEPS)}")
     return name
-
-
-def _probe() -> dict[str, Any]:
-    text = output_of([sys.executable, "-c", PROBE], limit=120)
-    try:
-        probe: dict[str, Any] = json.loads((text or "").splitlines()[-1])
-    except (IndexError, ValueError):
-        raise SystemExit(f"on_gpu: {sys.executable} cannot import torch") from None
-    fields = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit"
-    nvcc = output_of(["nvcc", "--version"])
-    release = re.search(r"release ([\d.]+)", nvcc or "")
-    return {
-        "executable": sys.executable,
-        "python": sys.version.split()[0],
-        **probe,
-        "nvidia-smi": output_of(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]),
-        "nvcc": release and release[1],
-        "compute-sanitizer": shutil.which("compute-sanitizer"),
-    }
 
 
 class _Run:
@@ -170,7 +149,7 @@ class _Run:
         self.probe = probe
         self.deadline = deadline
         self.has_gpu = bool(probe["gpus"])
-        self.output = options.output or ROOT / "benchmarks" / "results" / _slug(probe["gpu"])
+        self.output = options.output or ROOT / "benchmarks" / "results" / folder_name(probe["gpu"])
         if not self.has_gpu and options.output is None:
             self.output = BUILD / "dry-run"
         self.output = self.output.resolve()
@@ -194,6 +173,7 @@ class _Run:
             "build": self.build,
             "gpu-tests": self.gpu_tests,
             "benchmarks": self.benchmarks,
+            "profile": self.profile,
             "sanitizer": self.sanitizer,
             "cpu-tests": self.cpu_tests,
         }
@@ -205,6 +185,13 @@ class _Run:
     # ------------------------------------------------------------------------------- build
 
     def build(self) -> bool:
+        if self.options.prebuilt:
+            info = self._info()
+            if self._is_usable(info):
+                self.runner.note(Result("build", "selkern", PASSED, detail="as it was brought"))
+                print(info)
+                return True
+            print(f"what is in {LIBRARY_NAME} cannot be loaded")
         LIBRARY.mkdir(parents=True, exist_ok=True)
         if self.has_gpu:
             environment = {"SELKERN_FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": self._architecture()}
@@ -216,11 +203,8 @@ class _Run:
         command += ["build_ext", "--build-temp", str(BUILD / "temp")]
         program = Program("selkern", command, environment)
         result = self.runner.run("build", program, BUILD_LIMIT)
-        info = output_of(
-            [sys.executable, "-m", "selkern", "info"], env=self.runner.environment, cwd=BUILD
-        )
-        is_loaded = info is not None and bool(re.search(r"^cuda_loaded +True", info, re.MULTILINE))
-        if result.status == PASSED and (info is None or (self.has_gpu and not is_loaded)):
+        info = self._info()
+        if result.status == PASSED and not self._is_usable(info):
             result.status, result.output = FAILED, "it was built and cannot be loaded\n"
             result.output += info or "python -m selkern info fails"
         self.runner.note(result)
@@ -229,6 +213,15 @@ class _Run:
         else:
             print(info)
         return result.status == PASSED
+
+    def _info(self) -> str | None:
+        """What the library says of itself, or None where it cannot be loaded."""
+        command = [sys.executable, "-m", "selkern", "info"]
+        return output_of(command, env=self.runner.environment, cwd=BUILD)
+
+    def _is_usable(self, info: str | None) -> bool:
+        needed = "cuda_loaded" if self.has_gpu else "compiled"
+        return info is not None and bool(re.search(rf"^{needed} +True", info, re.MULTILINE))
 
     def _architecture(self) -> str:
         return os.environ.get("TORCH_CUDA_ARCH_LIST") or str(self.probe["capability"])
@@ -241,7 +234,8 @@ class _Run:
             selection = "cuda" if name in MIXED_TESTS else ""
             programs.append(self._tests(name, selection))
         limit = min(GPU_TEST_LIMIT, self.deadline.left(60))
-        for result in self.runner.run_all("gpu-tests", programs, limit, 4):
+        at_once = max(1, self.options.jobs // 2)
+        for result in self.runner.run_all("gpu-tests", programs, limit, at_once):
             self._note_tests(result)
 
     def cpu_tests(self) -> None:
@@ -270,7 +264,7 @@ class _Run:
         command += ["-k", selection] if selection else []
         command += ["--collect-only"] if not self.has_gpu and "-m" in options else []
         # Two, because several files are tested side by side.
-        return Program(name, [*command, *options], {"OMP_NUM_THREADS": "2"})
+        return Program(name, [*command, *options], {"OMP_NUM_THREADS": "2", **SAFE_PATH})
 
     def _note_tests(self, result: Result) -> None:
         lines = result.output.strip().splitlines()
@@ -309,6 +303,7 @@ class _Run:
         command += ["--suite", "interleaved", "--output", str(self.output)]
         command += ["--seconds", f"{0.9 * seconds:.0f}"]
         command += ["--commit", commit] if commit else []
+        command += ["--quick"] if self.options.quick else []
         command += [word for name in self.options.only for word in ("--only", name)]
         # A result of an earlier run must not pass for one of this.
         for name in ("benchmark.json", "benchmark.md"):
@@ -322,6 +317,21 @@ class _Run:
         self.runner.note(result)
         if result.status != PASSED:
             print(last_lines(result.output, 30))
+
+    def profile(self) -> None:
+        if not self.has_gpu or self.probe["ncu"] is None:
+            self.runner.skip("profile", "ncu", "there is no GPU or no ncu")
+            return
+        script = [sys.executable, str(ROOT / "tools" / "on_gpu_profile.py")]
+        only = [word for name in self.options.only for word in ("--only", name)]
+        program = Program("ncu", [*PROFILER, *script, *only])
+        limit = min(PROFILE_LIMIT, self.deadline.left(30))
+        result = self.runner.run("profile", program, limit, cwd=BUILD)
+        try:
+            (self.output / "profile.md").write_text(table(result.output), encoding="utf-8")
+        except (KeyError, ValueError) as error:
+            result.status, result.detail = SKIPPED, f"ncu cannot measure here: {error!r}"
+        self.runner.note(result)
 
     # --------------------------------------------------------------------------- sanitizer
 
@@ -384,11 +394,6 @@ class _Run:
         (self.output / "on_gpu.md").write_text(self.summary(), encoding="utf-8")
         if os.environ.get("OUT"):
             copy_out(self.output, self.runner.logs, Path(os.environ["OUT"]))
-
-
-def _slug(gpu: str | None) -> str:
-    words = re.findall(r"[a-z0-9]+", (gpu or "none").lower())
-    return "-".join(word for word in words if word not in ("nvidia", "geforce")) or "gpu"
 
 
 def _size(path: Path) -> int:

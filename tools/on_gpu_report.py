@@ -10,8 +10,8 @@ from typing import Any
 
 from on_gpu_run import Result, last_lines
 
-PRIVATE = ("executable", "compute-sanitizer")
-KEPT = ("benchmark.json", "benchmark.md", "on_gpu.json", "on_gpu.md")
+PRIVATE = ("executable", "compute-sanitizer", "ncu")
+KEPT = ("benchmark.json", "benchmark.md", "profile.md", "on_gpu.json", "on_gpu.md")
 LONGEST_LOG = 8_000_000
 
 

@@ -31,6 +31,11 @@ class Eigenvalues(Work):
     batch: ClassVar[int] = BATCH
     size: ClassVar[int]
 
+    @staticmethod
+    def targets_of(size: int) -> tuple[Target, ...]:
+        """What is to be reached with matrices of a size."""
+        return (_target("eigvalsh", BOUNDS[size]),)
+
     def __init__(self, device: torch.device | str = "cpu") -> None:
         super().__init__(device)
         source = inputs.generator(device=device)
@@ -62,6 +67,11 @@ class Eigenvalues(Work):
 
 
 class Eigenpairs(Eigenvalues):
+    @staticmethod
+    def targets_of(size: int) -> tuple[Target, ...]:
+        """What is to be reached with matrices of a size."""
+        return (_target("eigh", 1.0),)
+
     @contender(FUSED, "selkern", fits_graph=True)
     def fused(self) -> Outcome:
         return self._outcome_of(*selkern.linalg.eigh(self.matrices))
@@ -113,10 +123,8 @@ def _work(kind: type[Eigenvalues], name: str, batch: int, size: int) -> type[Eig
         "title": f"linalg.{name} of {batch} matrices {size} x {size}, per matrix",
         "batch": batch,
         "size": size,
+        "targets": kind.targets_of(size),
     }
-    if "targets" not in vars(kind):
-        bound = BOUNDS[size] if name == "eigvalsh" else 1.0
-        members["targets"] = (_target(name, bound),)
     return type(kind.__name__, (kind,), members)
 
 

@@ -49,6 +49,14 @@ class Eigenspectrum(Work):
     gradient_tolerance = 1e-4
     shape: ClassVar[tuple[int, ...]]
 
+    @staticmethod
+    def targets_of(shape: tuple[int, ...], bound: float) -> tuple[Target, ...]:
+        """What is to be reached with samples of a shape; `bound` on the CPU, over the page."""
+        return (
+            Target("eigvalsh of the covariance / selkern", _over_page, bound),
+            Target("fastest careful version / selkern", _over_careful, 1.0),
+        )
+
     def __init__(self, device: torch.device | str = "cpu") -> None:
         super().__init__(device)
         source = inputs.generator(device=device)
@@ -175,9 +183,5 @@ def _work(kind: type[Eigenspectrum], shape: tuple[int, ...], bound: float) -> ty
         "shape": shape,
         "omitted": frozenset(omitted),
     }
-    if "targets" not in vars(kind):
-        members["targets"] = (
-            Target("eigvalsh of the covariance / selkern", _over_page, bound),
-            Target("fastest careful version / selkern", _over_careful, 1.0),
-        )
+    members["targets"] = kind.targets_of(shape, bound)
     return type(kind.__name__, (kind,), members)

@@ -23,27 +23,39 @@ def _over(rivals: tuple[str, ...], own: str) -> Callable[[Comparison], Quartiles
     return lambda comparison: comparison.ratio(comparison.fastest(rivals), own)
 
 
-def _never_slower(rivals: tuple[str, ...], own: str) -> Target:
+def _faster(rivals: tuple[str, ...], own: str, times: float = 1.0) -> Target:
     where = IN_A_GRAPH.replace(",", "") if own.endswith(IN_A_GRAPH) else ""
-    return Target(f"fastest of PyTorch and {CUPY} / selkern{where}", _over(rivals, own), 1.0)
+    return Target(f"fastest of PyTorch and {CUPY} / selkern{where}", _over(rivals, own), times)
+
+
+def _faster_solver(times: float) -> tuple[Target, ...]:
+    rivals = (linalg.TORCH, CUPY)
+    return tuple(_faster(rivals, linalg.FUSED + mode, times) for mode in ("", IN_A_GRAPH))
 
 
 class _OnGPU:
     rounds = 7
     quick_rounds = 5
     omitted = frozenset({linalg.NUMPY})
-    targets = tuple(
-        _never_slower((linalg.TORCH, CUPY), linalg.FUSED + mode) for mode in ("", IN_A_GRAPH)
-    )
 
 
 class CudaEigenvalues(_OnGPU, linalg.Eigenvalues):
+    @staticmethod
+    def targets_of(size: int) -> tuple[Target, ...]:
+        """What is to be reached with matrices of a size."""
+        return _faster_solver(10.0 if size <= 32 else 5.0)
+
     @contender(CUPY)
     def of_cupy(self) -> Outcome:
         return Outcome(vendor.eigvalsh(self.matrices))
 
 
 class CudaEigenpairs(_OnGPU, linalg.Eigenpairs):
+    @staticmethod
+    def targets_of(size: int) -> tuple[Target, ...]:
+        """What is to be reached with matrices of a size."""
+        return _faster_solver(4.0 if size <= 32 else 3.0)
+
     @contender(CUPY)
     def of_cupy(self) -> Outcome:
         return self._outcome_of(*vendor.eigh(self.matrices))
@@ -63,8 +75,21 @@ def _careful_by_cupy(x: Tensor) -> Tensor:
     return power_law_page(careful_spectrum(x, vendor.eigh), x.shape[-1]).mean()
 
 
+_WITHIN_300_US = Target(
+    "spectral_loss in a graph",
+    lambda comparison: comparison.milliseconds(spectrum.LOSS + IN_A_GRAPH),
+    0.3,
+    at_least=False,
+    unit="ms",
+)
+
+
 class CudaEigenspectrum(spectrum.Eigenspectrum):
-    targets = tuple(_never_slower(_RIVALS, spectrum.FUSED + mode) for mode in ("", IN_A_GRAPH))
+    @staticmethod
+    def targets_of(shape: tuple[int, ...], bound: float) -> tuple[Target, ...]:
+        """What is to be reached with samples of a shape."""
+        faster = tuple(_faster(_RIVALS, spectrum.FUSED + mode) for mode in ("", IN_A_GRAPH))
+        return (_WITHIN_300_US, *faster) if shape == (128, 2000) else faster
 
     @contender(CAREFUL_BY_CUPY)
     def careful_by_cupy(self) -> Outcome:
@@ -72,7 +97,10 @@ class CudaEigenspectrum(spectrum.Eigenspectrum):
 
 
 class CudaLargeEigenspectrum(spectrum.LargeEigenspectrum):
-    targets = (_never_slower(_RIVALS, spectrum.FUSED),)
+    @staticmethod
+    def targets_of(shape: tuple[int, ...], bound: float) -> tuple[Target, ...]:
+        """What is to be reached with samples of a shape."""
+        return (_faster(_RIVALS, spectrum.FUSED),)
 
     @contender(CAREFUL_BY_CUPY)
     def careful_by_cupy(self) -> Outcome:
