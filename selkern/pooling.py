@@ -95,13 +95,20 @@ def _relu_with_mean(x: Tensor, unit_dim: int) -> tuple[Tensor, Tensor]:
     return units_back(y, unit_dim), mean
 
 
+def _is_left_to_the_compiler(x: Tensor) -> bool:
+    # On a GPU inductor makes one pass of plain operations and of what comes before them, where an
+    # operator that it cannot look into reads the maps once more.
+    return torch.compiler.is_compiling() and x.is_cuda
+
+
 def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
     r"""Mean of each unit over the positions of its map.
 
     .. math:: m_{nc} = \frac{1}{P} \sum_p x_{ncp}
 
     Sums are taken in float64 whatever the dtype of ``x``, on CUDA in compensated float32 unless it
-    is float64. The gradient is an expanded view that takes no memory.
+    is float64, and within ``torch.compile`` there as the compiler takes them. The gradient is an
+    expanded view that takes no memory.
 
     Parameters
     ----------
@@ -132,7 +139,7 @@ def spatial_mean(x: Tensor, *, unit_dim: int = 1) -> Tensor:
     """
     _checks.activation("x", x)
     axis = _checks.unit_axis("unit_dim", unit_dim, x)
-    if not _library.COMPILED:
+    if not _library.COMPILED or _is_left_to_the_compiler(x):
         return reference.spatial_mean(x, unit_dim=axis)
     return _spatial_mean(x, axis)
 
@@ -178,7 +185,7 @@ def relu_with_mean(x: Tensor, *, unit_dim: int = 1) -> tuple[Tensor, Tensor]:
     """
     _checks.activation("x", x)
     axis = _checks.unit_axis("unit_dim", unit_dim, x)
-    if not _library.COMPILED:
+    if not _library.COMPILED or _is_left_to_the_compiler(x):
         return reference.relu_with_mean(x, unit_dim=axis)
     return _relu_with_mean(x, axis)
 

@@ -45,6 +45,30 @@ def maps(samples: int, *positions: int, layout: str = "contiguous") -> Tensor:
     return uniform((samples, 5, *(positions or (4, 3))), torch.float32, layout)
 
 
+def operators_of(function: Callable[[Tensor], object], x: Tensor) -> set[str]:
+    """Names of selkern's operators and functions in the compiled graph."""
+    called: set[str] = set()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        called.update(str(node.target) for node in graph.graph.nodes if "call" in node.op)
+        return graph.forward
+
+    torch.compile(function, backend=backend, fullgraph=True)(x)
+    return {name for name in called if "mean" in name or "relu" in name}
+
+
+@pytest.mark.parametrize("name", ["relu_with_mean", "spatial_mean"])
+def test_a_gpus_compiler_sees_plain_operations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, x = getattr(selkern, name), maps(3)
+    [opaque] = operators_of(operator, x)
+    assert f"_{name}" in opaque
+    torch.compiler.reset()
+    monkeypatch.setattr("selkern.pooling._is_left_to_the_compiler", lambda x: True)
+    plain = operators_of(operator, x)
+    assert plain
+    assert not any(f"_{name}" in called for called in plain)
+
+
 # ------------------------------------------------------------------------------- inductor
 
 
