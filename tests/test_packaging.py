@@ -68,7 +68,7 @@ for command in sys.argv[1:]:
         raise AssertionError(command)
 """
 NOT_SOURCES = (".git", ".venv", ".*_cache", "build", "dist", "*.egg-info", "__pycache__")
-NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json", "results")
+NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json")
 
 
 def run_python(
