@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from torch import Tensor
 
@@ -43,6 +43,14 @@ class Regularizer:
     ) -> None:
         """Detach from the model."""
         self.close()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would be attached to nothing."""
+        kind = type(self).__name__
+        raise TypeError(
+            f"a {kind} cannot be copied or pickled, because it is attached to its model: copy the "
+            f"model alone, and attach a new {kind} to the copy"
+        )
 
 
 def check_strength(name: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import pickle
 import weakref
 
 import pytest
@@ -13,7 +14,7 @@ from networks import (
 )
 from torch import nn
 
-from selkern import SelectivityRegularizer, reference
+from selkern import SelectivityRegularizer, SpectralRegularizer, reference
 
 
 def test_second_call_of_a_layer_never_hides_a_layer_of_that_name(batch):
@@ -108,6 +109,22 @@ def test_copies_of_an_attached_model_are_plain(network, batch, copied):
         torch.testing.assert_close(twin(x), expected)
         torch.testing.assert_close(reg(y), penalty)
     assert type(twin.relu) is nn.ReLU
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: SelectivityRegularizer(model, NUM_CLASSES, alpha=1.0),
+        lambda model: SpectralRegularizer(model, beta=1.0),
+    ],
+)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_regularizer_is_never_copied_away_from_its_model(network, batch, make, copied):
+    with make(network) as reg:
+        network(batch[0])
+        kind = type(reg).__name__
+        with pytest.raises(TypeError, match=f"a {kind} cannot be .* attach a new {kind} to"):
+            copied(reg)
 
 
 def test_user_hooks_keep_working(network, batch):
