@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
@@ -209,6 +210,9 @@ class Capture:
     ):
         self.taps: list[Tap] = []
         self.is_closed = False
+        # Weak, because the model's hooks hold the taps.
+        self._root = weakref.ref(_unwrapped(model)[-1])
+        self._layers = [weakref.ref(module) for module in layers.values()]
         self._fused: list[nn.Module] = []
         self._handles: list[Any] = []
         try:
@@ -278,12 +282,7 @@ class Capture:
             for call, kept in enumerate(tap.kept):
                 found[_call_name(tap.name, call, taken)] = kept
         if not found:
-            raise RuntimeError(
-                "no activation was captured: call the model before the regularizer, with gradients "
-                "enabled (the last forward ran under torch.no_grad or inference_mode, or not at "
-                "all), and attach the regularizer before a model compiled by torch.compile runs "
-                "for the first time"
-            )
+            raise RuntimeError(f"no activation was captured: {self._why_nothing(without_grad)}")
         if without_grad:
             raise RuntimeError(
                 f"layers {without_grad} ran without gradients in the last forward while others "
@@ -293,6 +292,26 @@ class Capture:
         for tap in self.taps:
             tap.was_read = True
         return found
+
+    def _why_nothing(self, without_grad: Sequence[str]) -> str:
+        root = self._root()
+        present = [] if root is None else [id(module) for module in root.modules()]
+        layers = zip(self.taps, self._layers, strict=True)
+        gone = [tap.name for tap, layer in layers if id(layer()) not in present]
+        if gone and present:
+            return (
+                f"layers {gone} were replaced in the model, or taken out of it, after the "
+                "regularizer was attached: attach a new one"
+            )
+        if without_grad:
+            return (
+                "the last forward ran without gradients: call the model before the regularizer, "
+                "not under torch.no_grad or inference_mode, and checkpoint with use_reentrant=False"
+            )
+        return (
+            "call the model before the regularizer, itself and not a copy of it, and attach the "
+            "regularizer before a model compiled by torch.compile runs for the first time"
+        )
 
 
 def _call_name(name: str, call: int, taken: set[str]) -> str:

@@ -157,16 +157,25 @@ def test_nothing_is_kept_without_gradients(network, batch, context):
         network(x)
         with context():
             network(x)
-        with pytest.raises(RuntimeError, match=r"no_grad.*torch\.compile"):
+        with pytest.raises(RuntimeError, match=r"without gradients.*no_grad.*use_reentrant=False"):
             reg(y)
 
 
 def test_a_step_without_a_forward_says_so(network, batch):
     with (
         SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0) as reg,
-        pytest.raises(RuntimeError, match="call the model before the regularizer"),
+        pytest.raises(RuntimeError, match=r"call the model before the regularizer.*torch\.compile"),
     ):
         reg(batch[1])
+
+
+def test_a_step_after_its_layers_were_replaced_says_so(network, batch):
+    layers = ["relu", "hidden_relu"]
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, layers=layers) as reg:
+        network.relu, network.hidden_relu = nn.ReLU(), nn.ReLU()
+        network(batch[0])
+        with pytest.raises(RuntimeError, match=r"\['relu', 'hidden_relu'\] were replaced in the"):
+            reg(batch[1])
 
 
 def test_wrapper_prefixes_are_ignored(network, batch):
