@@ -172,8 +172,9 @@ class _OutputHook:
 
 
 class _NewForwardHook:
-    def __init__(self, taps: Sequence[Tap]):
-        self.taps = taps
+    def __init__(self, capture: Capture):
+        self.capture = capture
+        self.taps = capture.taps
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         if not _is_in_backward():
@@ -200,6 +201,9 @@ class Capture:
     read : Reader
         What to keep of their outputs. A :class:`MeanReader` by :func:`selkern.spatial_mean` is
         fused into each ``nn.ReLU``.
+    owner : object
+        Who reads what is kept, and closes this. Where it was forgotten instead, the next capture
+        of the model closes this as it is made or closed.
     """
 
     def __init__(
@@ -207,21 +211,24 @@ class Capture:
         model: nn.Module,
         layers: dict[str, nn.Module],
         read: Reader,
+        owner: object,
     ):
         self.taps: list[Tap] = []
         self.is_closed = False
         # Weak, because the model's hooks hold the taps.
         self._root = weakref.ref(_unwrapped(model)[-1])
+        self._owner = weakref.ref(owner)
         self._layers = [weakref.ref(module) for module in layers.values()]
         self._fused: list[nn.Module] = []
         self._handles: list[Any] = []
+        self._close_forgotten()
         try:
             for name, module in layers.items():
                 tap = Tap(name, read)
                 self.taps.append(tap)
                 self._attach(module, tap)
             for root in _unwrapped(model):
-                self._handles.append(root.register_forward_pre_hook(_NewForwardHook(self.taps)))
+                self._handles.append(root.register_forward_pre_hook(_NewForwardHook(self)))
         except BaseException:
             self.close()
             raise
@@ -250,6 +257,14 @@ class Capture:
             tap.reset()
         self._fused, self._handles = [], []
         self.is_closed = True
+        self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        root = self._root()
+        hooks = [] if root is None else list(root._forward_pre_hooks.values())
+        for hook in hooks:
+            if isinstance(hook, _NewForwardHook) and hook.capture._owner() is None:
+                hook.capture.close()
 
     @contextmanager
     def without_grad(self) -> Iterator[None]:

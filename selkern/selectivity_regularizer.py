@@ -25,8 +25,8 @@ class SelectivityRegularizer(Regularizer):
     The activations of the last forward before the call count. Earlier ones, of an attack's inner
     loop or an evaluation, are dropped when the next forward of ``model`` starts; nothing is kept
     under ``torch.no_grad``. A module called twice in a forward is two layers, ``relu`` and
-    ``relu_1``. The model stays as it is attached until :meth:`close`, also when the regularizer is
-    forgotten.
+    ``relu_1``. The model stays as it is attached until :meth:`close`, or, where the regularizer is
+    forgotten, until another is attached or closed.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ class SelectivityRegularizer(Regularizer):
                 _checks.integer("unit_dim", unit_dim),
                 spatial_mean if backend == "selkern" else reference.spatial_mean,
             ),
+            self,
         )
         self._index: dict[str, Tensor] = {}
 

@@ -38,7 +38,7 @@ class SpectralRegularizer(Regularizer):
     The activations of the last forward before the call count, as for
     :class:`SelectivityRegularizer`; nothing is kept under ``torch.no_grad``. A module called twice
     in a forward is two layers, ``tanh`` and ``tanh_1``. The model stays as it is attached until
-    :meth:`close`.
+    :meth:`close`, or, where the regularizer is forgotten, until another is attached or closed.
 
     Where several processes train one model, spectra are those of a process's own batch. Bases
     should be the same in all of them: let each process refresh from the same data, without a
@@ -101,7 +101,8 @@ class SpectralRegularizer(Regularizer):
         self._mode = _checks.one_of("mode", mode, _MODES)
         self._backend = _checks.one_of("backend", backend, BACKENDS)
         self._model = model
-        self._capture = Capture(model, find_layers(model, layers, _ACTIVATIONS), WholeReader())
+        selected = find_layers(model, layers, _ACTIVATIONS)
+        self._capture = Capture(model, selected, WholeReader(), self)
         self._bases: dict[str, Tensor] = {}
         self._spectra: dict[str, Tensor] = {}
 

@@ -93,6 +93,24 @@ def test_two_regularizers_can_share_a_model(network, batch):
     assert type(network.relu) is nn.ReLU
 
 
+@pytest.mark.parametrize("wrapped", [lambda model: model, nn.DataParallel])
+def test_forgotten_regularizers_do_not_pile_up(network, batch, wrapped):
+    x, y = batch
+    kept = SpectralRegularizer(network, beta=1.0, anchor=2)
+    for _ in range(4):
+        # As a notebook does whose cell runs again: the one before is forgotten after this is there.
+        reg = SelectivityRegularizer(wrapped(network), NUM_CLASSES, alpha=1.0)
+    assert len(network._forward_pre_hooks) == 3
+    network(x)
+    assert reg(y) < 0 < kept()
+    reg.close()
+    assert len(network._forward_pre_hooks) == 1
+    assert type(network.relu) is nn.ReLU
+    assert len(network.relu._forward_hooks) == 1
+    kept.close()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
 @pytest.mark.parametrize("copied", ["deepcopy", "pickle"])
 def test_copies_of_an_attached_model_are_plain(network, batch, copied):
     x, y = batch
