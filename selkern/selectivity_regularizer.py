@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -121,6 +122,7 @@ class SelectivityRegularizer(Regularizer):
             If ``labels`` does not fit the activations.
         """
         means = self._capture.kept()
+        _check_labels(labels, samples=next(iter(means.values())).shape[0])
         of_layers = (
             selectivity_of_layers
             if self.backend == "selkern"
@@ -141,6 +143,15 @@ class SelectivityRegularizer(Regularizer):
     def index(self) -> dict[str, Tensor]:
         """Selectivity of each layer in the last call, detached 0-d tensors by layer name."""
         return self._index
+
+
+def _check_labels(labels: Any, samples: int) -> None:
+    """Refuse labels of more or fewer samples than the last forward had."""
+    if isinstance(labels, Tensor) and labels.shape != (samples,):
+        raise ValueError(
+            f"labels must have shape [{samples}], as the last forward had {samples} samples, got "
+            f"{list(labels.shape)}: call the regularizer after every forward, each with its labels"
+        )
 
 
 __all__ = ["SelectivityRegularizer"]

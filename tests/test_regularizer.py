@@ -276,8 +276,12 @@ def test_refusals_name_the_argument(network, change, error, message):
         SelectivityRegularizer(arguments.pop("model"), arguments.pop("num_classes"), **arguments)
 
 
-def test_labels_must_fit_the_captured_batch(network, batch):
-    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0) as reg:
-        network(batch[0])
-        with pytest.raises(ValueError, match=r"labels must have shape \[8\], got \[3\]"):
-            reg(batch[1][:3])
+@pytest.mark.parametrize("backend", ["selkern", "reference"])
+def test_labels_are_those_of_the_last_forward_alone(network, batch, backend):
+    x, y = batch
+    with SelectivityRegularizer(network, NUM_CLASSES, alpha=1.0, backend=backend) as reg:
+        network(x)
+        network(x[:3])
+        message = r"must have shape \[3\], as the last forward had 3 samples, got \[8\]: call"
+        with pytest.raises(ValueError, match=message):
+            reg(y)
