@@ -151,7 +151,7 @@ def _show(report: Report, measured: Measurement, options: argparse.Namespace) ->
         print_json(report.as_data())
     else:
         print("\n".join(table.markdown() for table in report.tables), end="")
-    reasons = doubts(measured)
-    if reasons:
-        say(f"the exponent is not to be relied on: {' and '.join(reasons)}", quiet=options.quiet)
+        reasons = doubts(measured)
+        if reasons:
+            print(f"\nThe exponent is not to be relied on: {' and '.join(reasons)}.")
     say(f"written to {options.output}", quiet=options.quiet)
