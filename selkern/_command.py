@@ -20,6 +20,7 @@ __all__ = [
     "CommandFailed",
     "Parser",
     "as_json",
+    "create_folder",
     "current",
     "make_folder",
     "make_parser",
@@ -129,12 +130,18 @@ def _at_least(text: str, least: int) -> int:
     return value
 
 
+def create_folder(path: Path) -> None:
+    """Make a folder and those that it lies in; a ValueError names a file where one should be."""
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file, not a folder")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def make_folder(path: Path, parser: Parser) -> None:
     """Make the folder for the results, or refuse it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--output: {error}")
+    with parser.refusing("--output"):
+        create_folder(path)
     if not os.access(path, os.W_OK | os.X_OK):
         parser.error(f"--output: {path} cannot be written to")
 

@@ -122,12 +122,13 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(
 ) -> None:
     need_packages_of(command)
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit) as end:
-        main([*command.split(), "--output", str(tmp_path / "file" / "folder")])
-    assert end.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "--output: " in error
+    for folder in ("file", "file/folder"):
+        with pytest.raises(SystemExit) as end:
+            main([*command.split(), "--output", str(tmp_path / folder)])
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"--output: {tmp_path / 'file'} is a file, not a folder" in error
 
 
 class TestChoice:

@@ -98,6 +98,35 @@ class TestFolder:
         ):
             pass
 
+    def test_other_settings_are_told_in_short(self, folder: Folder) -> None:
+        def settings(**of_all: float) -> dict[str, Any]:
+            return {"networks": {name: {"recipe": of_all} for name in ("mlp", "cnn")}}
+
+        with folder.opened(settings(epochs=1, rate=0.1, beta=1.0, steps=9)):
+            folder.write("a", "clean", [{"accuracy": 0.5}])
+        for changed, message in (
+            (settings(epochs=3, rate=0.1, beta=1.0, steps=9), "with epochs = 1, .* has 3: choose"),
+            (settings(epochs=3, rate=1, beta=3.0, steps=8), "beta = 1.0, .*; epochs .*; and 1 mo"),
+        ):
+            with pytest.raises(ValueError, match=message), folder.opened(changed):
+                pass
+
+    def test_the_study_of_a_folder_is_named(self, folder: Folder) -> None:
+        with folder.opened({"study": "spectrum", "epochs": 3}):
+            folder.write("a", "clean", [{"accuracy": 0.5}])
+        message = "holds a spectrum study, and this is a recording study: choose another folder"
+        with pytest.raises(ValueError, match=message), folder.opened({"study": "recording"}):
+            pass
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        with (
+            pytest.raises(ValueError, match="file is a file, not a folder"),
+            Folder(file).opened({}),
+        ):
+            pass
+
     def test_a_folder_in_which_nothing_was_finished_takes_other_settings(
         self, folder: Folder
     ) -> None:

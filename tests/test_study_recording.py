@@ -300,7 +300,7 @@ def test_the_folder_of_another_study_is_left_as_it_is(recording, spectra, refusa
     before = {path.name: path.read_bytes() for path in spectra.glob("*.*")}
     said = refusal("--data", recording, "--output", spectra)
     assert "--output: " in said
-    assert "choose another folder" in said
+    assert "holds a spectrum study, and this is a recording study: choose another folder" in said
     after = {path.name: path.read_bytes() for path in spectra.glob("*.*")}
     assert {name: after[name] for name in before} == before
     assert after.keys() - before.keys() <= {".lock"}

@@ -161,8 +161,8 @@ class TestCommand:
         assert end.value.code == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert "holds results with recipe" in error
-        assert "choose another folder" in error
+        assert "holds results with epochs = " in error
+        assert ", and this study has 5: choose another folder" in error
 
     @pytest.mark.parametrize(
         ("arguments", "text"),

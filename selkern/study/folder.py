@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 import torch
 
-from selkern._command import write_json, write_whole
+from selkern._command import create_folder, write_json, write_whole
 
 __all__ = ["Folder", "Row"]
 
 Row = dict[str, Any]
 """One measurement: what was measured on which network under which perturbation."""
+
+SHOWN_DIFFERENCES = 3
+"""In what a folder is refused with."""
 
 _LEFT_BEHIND = ".*.part"
 
@@ -44,9 +48,9 @@ class Folder:
         Raises
         ------
         ValueError
-            If another process holds it, or it has results of other settings.
+            If it is a file, another process holds it, or it has results of other settings.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        create_folder(self.path)
         with open(self.path / ".lock", "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,12 +74,18 @@ class Folder:
             raise ValueError(
                 f"{path} must hold the settings of a study, got {type(found).__name__}"
             )
-        for name in sorted(wanted.keys() | found.keys()):
-            if wanted.get(name) != found.get(name):
-                raise ValueError(
-                    f"{self.path} holds results with {name} = {found.get(name)!r}, and this study "
-                    f"has {wanted.get(name)!r}: choose another folder"
-                )
+        if "study" in found and found["study"] != wanted.get("study"):
+            raise ValueError(
+                f"{self.path} holds a {found['study']} study, and this is a {wanted.get('study')} "
+                "study: choose another folder"
+            )
+        differences = _differences("settings", found, wanted)
+        if differences:
+            more = len(differences) - SHOWN_DIFFERENCES
+            told = differences[:SHOWN_DIFFERENCES] + [f"and {more} more"] * (more > 0)
+            raise ValueError(
+                f"{self.path} holds results with {'; '.join(told)}: choose another folder"
+            )
 
     def is_done(self, cell: str, part: str) -> bool:
         """Whether a part of a cell is finished."""
@@ -124,6 +134,17 @@ class Folder:
 
     def _state(self, cell: str, name: str) -> Path:
         return self.path / "cells" / cell / f"{name}.pt"
+
+
+def _differences(name: str, found: Any, wanted: Any) -> list[str]:
+    """Tell each setting that differs by its own name, whatever it is a part of."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = sorted(found.keys() | wanted.keys())
+        parts = [_differences(part, found.get(part), wanted.get(part)) for part in names]
+        return list(dict.fromkeys(line for lines in parts for line in lines))
+    if found == wanted:
+        return []
+    return [f"{name} = {reprlib.repr(found)}, and this study has {reprlib.repr(wanted)}"]
 
 
 def _read(path: Path) -> Any:
