@@ -125,6 +125,7 @@ def linear_problems(draw: st.DrawFn, most_classes: int) -> tuple[Any, Tensor, Te
 
 
 lengths = st.floats(1e-3, 2.0)
+widths = st.floats(1e-3, 1.0)
 
 
 def assert_never_lower(
@@ -142,7 +143,7 @@ def assert_never_lower(
 
 
 @settings(settings.get_profile("selkern"), max_examples=60)
-@given(linear_problems(5), lengths, lengths, st.booleans())
+@given(linear_problems(5), widths, lengths, st.booleans())
 def test_linf_steps_never_lower_a_convex_loss(
     problem: tuple[Any, Tensor, Tensor], eps: float, alpha: float, random_start: bool
 ) -> None:

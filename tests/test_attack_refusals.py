@@ -140,6 +140,17 @@ def test_eps_must_be_finite_and_not_negative(function: Callable, value: float) -
         function(eps=value)
 
 
+@pytest.mark.parametrize("kind", [PGD, FGSM])
+def test_eps_must_not_be_of_other_units_than_the_images(kind: type[PGD]) -> None:
+    with refuses(ValueError, "eps must be at most the width of bounds, 1, got 8", "is it 8/255?"):
+        kind(MODEL, eps=8)
+    with refuses(ValueError, "at most the width of bounds, 0.6, got 0.7"):
+        kind(MODEL, eps=0.7, bounds=(-0.4, 0.2))
+    for eps, bounds in ((1, (0.0, 1.0)), (0.6, (-0.4, 0.2)), (8, (0, 255)), (8, (0.0, INF))):
+        assert kind(MODEL, eps=eps, bounds=bounds).eps == eps
+    assert PGD(MODEL, eps=8, norm="l2").eps == 8
+
+
 @of_steps
 @pytest.mark.parametrize(("value", "kind"), NOT_REAL)
 def test_alpha_must_be_a_real_number(function: Callable, value: object, kind: str) -> None:

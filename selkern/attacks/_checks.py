@@ -45,6 +45,15 @@ def bounds(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def within_width(eps: float, norm: str, bounds: tuple[float, float]) -> None:
+    """Refuse an ``eps`` that is larger than any change within the bounds, as of other units."""
+    width = bounds[1] - bounds[0]
+    if norm == "linf" and eps > width and not math.isclose(eps, width):
+        raise ValueError(
+            f"eps must be at most the width of bounds, {width:g}, got {eps:g}: is it {eps:g}/255?"
+        )
+
+
 def like_adv(name: str, x: Any, adv: Tensor) -> None:
     """Refuse a tensor that is not of the shape, dtype and device of ``adv``."""
     _checks.floating(name, x)

@@ -33,7 +33,7 @@ class PGD:
     model : Module or callable
         Gives logits ``[N, K]`` of images; a normalisation belongs into it.
     eps : float, default 8/255
-        Radius of the ball, in units of the images.
+        Radius of the ball, in units of the images; with "linf" at most the width of ``bounds``.
     alpha : float, default 2/255
         Length of a step.
     steps : int, default 10
@@ -97,6 +97,7 @@ class PGD:
         self.random_start = checks.switch("random_start", random_start)
         self.norm = checks.norm(norm)
         self.bounds = checks.bounds(bounds)
+        checks.within_width(self.eps, self.norm, self.bounds)
         self.targeted = checks.switch("targeted", targeted)
         self.early_stop = checks.switch("early_stop", early_stop)
         self.loss = None if loss is None else checks.function("loss", loss)
@@ -188,7 +189,7 @@ class FGSM(PGD):
     model : Module or callable
         Gives logits ``[N, K]`` of images; a normalisation belongs into it.
     eps : float, default 8/255
-        Length of the step, in units of the images.
+        Length of the step, in units of the images; at most the width of ``bounds``.
     bounds, targeted, loss
         As for :class:`PGD`.
 
