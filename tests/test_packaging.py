@@ -68,7 +68,8 @@ for command in sys.argv[1:]:
         raise AssertionError(command)
 """
 NOT_SOURCES = (".git", ".venv", ".*_cache", "build", "dist", "*.egg-info", "__pycache__")
-NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json")
+NOT_SOURCES += ("_C.*.so", "_cuda.*.so", "_C.json", ".benchmarks", ".hypothesis")
+LEFT_BEHIND = "tests/.benchmarks/0001.json"
 
 
 def run_python(
@@ -293,9 +294,12 @@ def build_without_torch(kind: str, source: Path) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source folder."""
+    """A copy of the source folder, in which a hidden folder lies that is no source."""
     folder = tmp_path_factory.mktemp("source") / "selkern"
-    return shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_SOURCES))
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_SOURCES))
+    (folder / LEFT_BEHIND).parent.mkdir()
+    (folder / LEFT_BEHIND).touch()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -321,9 +325,10 @@ class TestSourceDistribution:
             "tools",
             ".ci",
         ):
-            paths = (source / folder).rglob("*.*")
-            for path in (path for path in paths if path.suffix != ".pyc"):
-                assert str(path.relative_to(source)) in held
+            for path in (source / folder).rglob("*.*"):
+                name = str(path.relative_to(source))
+                assert name in held or path.suffix == ".pyc" or "/." in name
+        assert LEFT_BEHIND not in held
         assert {"Makefile", "README.md", "LICENSE", ".ci/run", ".clang-format"} <= held
 
     def test_installs_and_runs(self, source: Path, sdist: Path, tmp_path: Path) -> None:
