@@ -85,6 +85,9 @@ class LoggedStudy(Study):
     def cells(self) -> Sequence[Cell]:
         return [Cell("plain", seed) for seed in self.seeds]
 
+    def epochs(self, cell: Cell) -> int:
+        return RECIPE.epochs
+
     def steps(self, part: str) -> int:
         return RECIPE.epochs if part == "training" else 1
 

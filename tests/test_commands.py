@@ -131,6 +131,23 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(
         assert f"--output: {tmp_path / 'file'} is a file, not a folder" in error
 
 
+@pytest.mark.parametrize(
+    ("study", "defaults"),
+    [
+        ("selectivity", ["8 in small, 20 in paper", "30 in small, 200 or 90 in paper", "-5 -2 -1"]),
+        ("spectrum", ["8 in small, 5 in paper", "300 in small, 100 or 50 in paper"]),
+    ],
+)
+def test_help_tells_what_the_presets_have(
+    study: str, defaults: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["study", study, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for default in defaults:
+        assert f"(default: the preset's: {default}" in shown
+
+
 class TestChoice:
     def test_without_arguments_the_commands_are_listed(
         self, capsys: pytest.CaptureFixture[str]

@@ -156,7 +156,9 @@ def test_a_tiny_study_writes_what_it_measured(tiny, tmp_path, capsys):
     options = ["--output", str(tmp_path), "--processes", "1", "--threads", "1", "--json"]
     kinds = ["none", "all layers, frozen"]
     assert main([*options, "--regularizers", *kinds]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert shown.err.startswith("training 6 networks, each for 2 epochs\n")
+    printed = json.loads(shown.out)
     assert printed == json.loads((tmp_path / "summary.json").read_text())
     assert {path.name for path in tmp_path.glob("*.*")} >= {
         "report.md",

@@ -37,7 +37,7 @@ class Study(ABC):
     device: torch.device
     """Where networks are trained and measured."""
     parts: ClassVar[tuple[str, ...]]
-    """What is done with a cell, in this order, each kept when it is finished."""
+    """What is done with a cell, in this order, each kept when it is finished; training first."""
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
@@ -46,6 +46,10 @@ class Study(ABC):
     @abstractmethod
     def cells(self) -> Sequence[Cell]:
         """Every network of the study."""
+
+    @abstractmethod
+    def epochs(self, cell: Cell) -> int:
+        """For how long a network is trained."""
 
     @abstractmethod
     def steps(self, part: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +35,7 @@ __all__ = [
     "add_training_options",
     "choose_preset",
     "make_parser",
+    "of_presets",
     "run",
     "seeds",
     "show",
@@ -45,6 +46,7 @@ PROGRAM = "python -m selkern study"
 PRESETS = ("paper", "small")
 
 AnyStudy = TypeVar("AnyStudy", bound=Study)
+AnyPreset = TypeVar("AnyPreset")
 
 
 def make_parser(name: str, description: str) -> Parser:
@@ -60,8 +62,19 @@ def make_parser(name: str, description: str) -> Parser:
     return parser
 
 
-def add_training_options(parser: Parser) -> None:
-    """Add the options of studies that train networks."""
+def of_presets(
+    presets: Mapping[str, Sequence[AnyPreset]], value: Callable[[AnyPreset], object]
+) -> str:
+    """What a preset has where an option is not given, of those under each name, for ``--help``."""
+    told = []
+    for name, of_name in presets.items():
+        there_are = dict.fromkeys(str(value(preset)) for preset in of_name)
+        told.append(f"{' or '.join(there_are)} in {name}")
+    return f"the preset's: {', '.join(told)}"
+
+
+def add_training_options(parser: Parser, *, seeds: str, epochs: str) -> None:
+    """Add the options of studies that train networks; ``seeds`` and ``epochs`` are for the help."""
     parser.add_argument(
         "--data",
         default="digits",
@@ -74,8 +87,12 @@ def add_training_options(parser: Parser) -> None:
         help="networks and schedules of the paper, or small ones (default: small for the digits, "
         "paper otherwise)",
     )
-    parser.add_argument("--seeds", type=positive, help="number of networks of each kind")
-    parser.add_argument("--epochs", type=positive, help="instead of the preset's")
+    parser.add_argument(
+        "--seeds", type=positive, help=f"number of networks of each kind (default: {seeds})"
+    )
+    parser.add_argument(
+        "--epochs", type=positive, help=f"of training each network (default: {epochs})"
+    )
     parser.add_argument(
         "--processes",
         type=positive,
@@ -159,7 +176,12 @@ def _finish(
         say(f"{count - len(missing)} of {count} networks are finished already", quiet=quiet)
     if not missing:
         return {}
-    title = f"{len(missing)} network{'' if len(missing) == 1 else 's'}"
+    untrained = [cell for cell in missing if not folder.is_done(cell.name, study.parts[0])]
+    if untrained:
+        epochs = " or ".join(map(str, sorted({study.epochs(cell) for cell in untrained})))
+        trained = f"{_counted(len(untrained), 'network')}, each for {_counted(epochs, 'epoch')}"
+        say(f"training {trained}", quiet=quiet)
+    title = _counted(len(missing), "network")
     with progress(title, sum(missing.values()), quiet=quiet) as advance:
         return run_cells(
             study,
@@ -169,6 +191,10 @@ def _finish(
             threads=threads,
             tick=lambda steps: advance(steps=steps),
         )
+
+
+def _counted(count: int | str, what: str) -> str:
+    return f"{count} {what}{'' if str(count) == '1' else 's'}"
 
 
 def write(report: Report, path: Path, rows: Sequence[Row]) -> None:

@@ -10,11 +10,12 @@ from selkern.study.command import (
     add_training_options,
     choose_preset,
     make_parser,
+    of_presets,
     run,
     seeds,
 )
 from selkern.study.images import image_shape
-from selkern.study.selectivity.presets import choose
+from selkern.study.selectivity.presets import by_name, choose
 from selkern.study.selectivity.report import make_report
 from selkern.study.selectivity.study import SelectivityStudy
 
@@ -29,13 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "selectivity, their robustness to corruptions and attacks and the dimensionality of the "
         "change that these cause, and hold that against what Leavitt & Morcos (2020) found.",
     )
-    add_training_options(parser)
+    presets = by_name()
+    add_training_options(
+        parser,
+        seeds=of_presets(presets, lambda preset: preset.seeds),
+        epochs=of_presets(presets, lambda preset: preset.recipe.epochs),
+    )
+    alphas = of_presets(presets, lambda preset: " ".join(f"{a:g}" for a in preset.alphas))
     parser.add_argument(
         "--alphas",
         type=float,
         nargs="+",
         metavar="ALPHA",
-        help="strengths instead of the preset's; a negative one lowers selectivity",
+        help=f"strengths; a negative one lowers selectivity (default: {alphas})",
     )
     parser.add_argument(
         "--corrupted",

@@ -10,7 +10,7 @@ from selkern.study.residual import ResNet18, ResNet20
 from selkern.study.selectivity.networks import DigitsNet
 from selkern.study.training import Recipe
 
-__all__ = ["NETWORKS", "Preset", "choose"]
+__all__ = ["NETWORKS", "Preset", "by_name", "choose"]
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "small": DigitsNet,
@@ -70,6 +70,11 @@ _SMALL = Preset(
     validation=150,
     eps=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
 )
+
+
+def by_name() -> dict[str, tuple[Preset, ...]]:
+    """All presets, under the names that ``choose`` takes."""
+    return {"small": (_SMALL,), "paper": tuple(_PAPER_BY_SIZE.values())}
 
 
 def choose(name: str, shape: tuple[int, int, int]) -> Preset:

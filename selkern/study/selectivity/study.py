@@ -90,6 +90,10 @@ class SelectivityStudy(Study):
         """One network for each strength and seed; all strengths of a seed together."""
         return [Cell(_kind(alpha), seed) for seed in self.seeds for alpha in self.preset.alphas]
 
+    def epochs(self, cell: Cell) -> int:
+        """For how long a network is trained, all equally."""
+        return self.preset.recipe.epochs
+
     def steps(self, part: str) -> int:
         """Epochs, and perturbed test sets."""
         attacks = 2 * len(self.preset.eps) + len(self.preset.swept_steps)

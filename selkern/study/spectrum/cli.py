@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from selkern.study.command import add_training_options, choose_preset, make_parser, run, seeds
+from selkern.study.command import (
+    add_training_options,
+    choose_preset,
+    make_parser,
+    of_presets,
+    run,
+    seeds,
+)
 from selkern.study.images import load_study_images
 from selkern.study.spectrum.objectives import REGULARIZERS
-from selkern.study.spectrum.presets import choose
+from selkern.study.spectrum.presets import by_name, choose
 from selkern.study.spectrum.report import make_report
 from selkern.study.spectrum.study import SpectrumStudy
 
@@ -22,7 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "whitened, with Jacobian regularization and with none, measure their spectra and their "
         "robustness to attacks and noise, and hold that against what Nassar et al. (2020) found.",
     )
-    add_training_options(parser)
+    presets = by_name()
+    plans = {
+        name: [p for preset in of_name for p in preset.networks.values()]
+        for name, of_name in presets.items()
+    }
+    add_training_options(
+        parser,
+        seeds=of_presets(presets, lambda preset: preset.seeds),
+        epochs=of_presets(plans, lambda plan: plan.recipe.epochs),
+    )
     parser.add_argument(
         "--networks",
         nargs="+",
@@ -40,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--beta",
         type=float,
-        help="strength of the 1/n penalty, summed over layers, instead of the preset's",
+        help="strength of the 1/n penalty, summed over layers (default: "
+        f"{of_presets(plans, lambda plan: plan.beta)})",
     )
     options = parser.parse_args(arguments)
     with parser.refusing("--data"):

@@ -10,7 +10,7 @@ from selkern.study.spectrum.networks import Architecture, hidden_widths
 from selkern.study.statistics import LEAST_VALUES
 from selkern.study.training import Recipe
 
-__all__ = ["ANCHOR", "PUBLISHED_SEEDS", "NetworkPlan", "Preset", "choose"]
+__all__ = ["ANCHOR", "PUBLISHED_SEEDS", "NetworkPlan", "Preset", "by_name", "choose"]
 
 ANCHOR = 11
 """Rank, counted from 1, at which 1/n meets each spectrum; later ones are penalised."""
@@ -162,6 +162,11 @@ _PAPER_CIFAR = Preset(
 )
 _PAPER = {(1, 28, 28): _PAPER_MNIST, (3, 32, 32): _PAPER_CIFAR}
 """By the shape of an image."""
+
+
+def by_name() -> dict[str, tuple[Preset, ...]]:
+    """All presets, under the names that ``choose`` takes."""
+    return {"small": (_SMALL,), "paper": tuple(_PAPER.values())}
 
 
 def choose(name: str, shape: tuple[int, int, int]) -> Preset:

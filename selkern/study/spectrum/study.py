@@ -108,6 +108,11 @@ class SpectrumStudy(Study):
             if not (regularizer in (LAST, LAST_FROZEN) and self._is_shallow(network))
         ]
 
+    def epochs(self, cell: Cell) -> int:
+        """For how long a network is trained."""
+        network, _ = cell.kind.split("/")
+        return self.preset.networks[network].recipe.epochs
+
     def steps(self, part: str) -> int:
         """Epochs, and perturbed test sets."""
         counts = {
