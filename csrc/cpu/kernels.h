@@ -9,71 +9,12 @@
 #include "common/spectrum.h"
 #include "cpu/attacks_work.h"
 #include "cpu/linalg_work.h"
+#include "cpu/selectivity_work.h"
 #include "cpu/spectrum_work.h"
 
 // Kernel parameters and the table of entry points, one table per instruction set. Every kernel
 // works on items [begin, end) of its range, and an item's result does not depend on the split.
 namespace selkern::cpu {
-
-// Samples sorted by class, stably.
-struct ClassOrder {
-  const int64_t* samples;  // [kept samples] row indices, class by class
-  const int64_t* classes;  // [present] class indices, ascending
-  const int64_t* starts;   // [present + 1] first entry of each class in samples
-  int64_t present;         // number of classes that have samples
-};
-
-// Item: one present class.
-struct ClassMeansParams {
-  DType dtype;         // of x
-  const void* x;       // [samples, units], units adjacent
-  int64_t row_stride;  // elements between samples
-  int64_t units;
-  ClassOrder order;
-  void* means;  // [num_classes, units] contiguous, float64 for float64 x, otherwise float32
-};
-
-// Item: one sample. grad_x[n] = grad[label n] / count[label n].
-struct ClassMeansBackwardParams {
-  DType grad_dtype;        // float32 or float64
-  const void* grad;        // [num_classes, units] contiguous
-  const int64_t* classes;  // [samples] class of each sample, -1 where ignored
-  const int64_t* counts;   // [num_classes]
-  int64_t units;
-  DType dtype;   // of grad_x
-  void* grad_x;  // [samples, units] contiguous
-};
-
-// Item: one block of SelectivityParams::block_units units.
-struct SelectivityParams {
-  static constexpr int64_t block_units = 256;
-
-  DType dtype;         // of means
-  const void* means;   // [samples, units], units adjacent: activations averaged over positions
-  int64_t row_stride;  // elements between samples
-  int64_t units;
-  ClassOrder order;
-  double eps;
-  DType result_dtype;  // of index, maximum and rest: float32 or float64
-  void* index;         // [units] selectivity index
-  void* maximum;       // [units] largest class mean
-  void* rest;          // [units] mean of the other classes' means
-  int64_t* winner;     // [units] class of the largest mean, the lowest of equals
-
-  int64_t items() const { return divide_up(units, block_units); }
-};
-
-// Item: one sample.
-struct SelectivityBackwardParams {
-  const double* grad_maximum;  // [units] gradient of the largest class mean
-  const double* grad_rest;     // [units] gradient of every other class mean
-  const int64_t* winner;       // [units]
-  const int64_t* classes;      // [samples] class of each sample, -1 where ignored
-  const int64_t* counts;       // [num_classes]
-  int64_t units;
-  DType dtype;       // of grad_means
-  void* grad_means;  // [samples, units] contiguous
-};
 
 struct Kernels {
   const char* name;
@@ -82,10 +23,14 @@ struct Kernels {
   // (channels-last).
   void (*spatial_mean)(const SpatialMeanParams&, int64_t begin, int64_t end);
   void (*relu_with_mean_backward)(const ReluWithMeanBackwardParams&, int64_t begin, int64_t end);
-  void (*class_means)(const ClassMeansParams&, int64_t begin, int64_t end);
-  void (*class_means_backward)(const ClassMeansBackwardParams&, int64_t begin, int64_t end);
-  void (*selectivity)(const SelectivityParams&, int64_t begin, int64_t end);
-  void (*selectivity_backward)(const SelectivityBackwardParams&, int64_t begin, int64_t end);
+  // Item: a class that has samples.
+  void (*class_means)(const ClassMeansWork&, int64_t begin, int64_t end);
+  // Item: a sample.
+  void (*class_means_backward)(const ClassMeansBackwardWork&, int64_t begin, int64_t end);
+  // Item: a block of units.
+  void (*selectivity)(const SelectivityWork&, int64_t begin, int64_t end);
+  // Item: a sample.
+  void (*selectivity_backward)(const SelectivityBackwardWork&, int64_t begin, int64_t end);
   // Item: a matrix of no more than block_columns units.
   void (*center)(const CenterParams&, int64_t begin, int64_t end);
   // The same for any. Item: a block of columns of one matrix; a block of rows of one matrix.

@@ -26,7 +26,7 @@ SortedSamples::SortedSamples(const std::vector<int64_t>& classes, int64_t num_cl
   }
 }
 
-ClassOrder SortedSamples::order() const {
+SampleOrder SortedSamples::order() const {
   return {samples_.data(), classes_.data(), starts_.data(), int64_t(classes_.size())};
 }
 

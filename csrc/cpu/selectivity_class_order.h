@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "cpu/selectivity_work.h"
 
 namespace selkern::cpu {
 
@@ -13,7 +13,7 @@ class SortedSamples {
   // Writes the number of samples of each class to counts [num_classes].
   SortedSamples(const std::vector<int64_t>& classes, int64_t num_classes, int64_t* counts);
 
-  ClassOrder order() const;
+  SampleOrder order() const;
 
  private:
   std::vector<int64_t> samples_;

@@ -23,8 +23,9 @@ template <typename T>
 struct ClassMeans {
   static constexpr int64_t block = 1024;
 
-  static void run(const ClassMeansParams& params, int64_t begin, int64_t end) {
-    const ClassOrder& order = params.order;
+  static void run(const ClassMeansWork& work, int64_t begin, int64_t end) {
+    const ClassMeansParams& params = work.params;
+    const SampleOrder& order = work.order;
     double mean[block];
     for (int64_t entry = begin; entry < end; ++entry) {
       const int64_t start = order.starts[entry];
@@ -41,49 +42,41 @@ struct ClassMeans {
   }
 };
 
-inline void class_means(const ClassMeansParams& params, int64_t begin, int64_t end) {
-  run_for<ClassMeans>(params.dtype, params, begin, end);
+inline void class_means(const ClassMeansWork& work, int64_t begin, int64_t end) {
+  run_for<ClassMeans>(work.params.dtype, work, begin, end);
 }
 
 template <typename T>
 struct ClassMeansBackward {
-  static void run(const ClassMeansBackwardParams& params, int64_t begin, int64_t end) {
+  static void run(const ClassMeansBackwardWork& work, int64_t begin, int64_t end) {
+    const ClassMeansBackwardParams& params = work.params;
     for (int64_t n = begin; n < end; ++n) {
       T* grad_x = static_cast<T*>(params.grad_x) + n * params.units;
-      const int64_t label = params.classes[n];
+      const int64_t label = work.classes[n];
       if (label < 0) {
         std::memset(grad_x, 0, params.units * sizeof(T));
         continue;
       }
       const double scale = 1.0 / params.counts[label];
-      const int64_t offset = label * params.units;
-      if (params.grad_dtype == DType::float64) {
-        scaled_row(static_cast<const double*>(params.grad) + offset, scale, grad_x, params.units);
-      } else {
-        scaled_row(static_cast<const float*>(params.grad) + offset, scale, grad_x, params.units);
+      const auto* grad = static_cast<const Result<T>*>(params.grad) + label * params.units;
+      for (int64_t c = 0; c < params.units; c += float64_lanes) {
+        const int64_t width = params.units - c;
+        const Float64 row = widen<Result<T>>(load_first(grad + c, width));
+        store_first(grad_x + c, narrow<T>(row * scale), width);
       }
-    }
-  }
-
-  template <typename Grad>
-  static void scaled_row(const Grad* grad, double scale, T* grad_x, int64_t units) {
-    for (int64_t c = 0; c < units; c += float64_lanes) {
-      const int64_t width = units - c;
-      store_first(grad_x + c, narrow<T>(widen<Grad>(load_first(grad + c, width)) * scale), width);
     }
   }
 };
 
-inline void class_means_backward(const ClassMeansBackwardParams& params, int64_t begin,
-                                 int64_t end) {
-  run_for<ClassMeansBackward>(params.dtype, params, begin, end);
+inline void class_means_backward(const ClassMeansBackwardWork& work, int64_t begin, int64_t end) {
+  run_for<ClassMeansBackward>(work.params.dtype, work, begin, end);
 }
 
 // Largest class mean, its class, and the sum of the others, of one block of units.
 struct Extremes {
-  double maximum[SelectivityParams::block_units];
-  double others[SelectivityParams::block_units];
-  int64_t winner[SelectivityParams::block_units];
+  double maximum[SelectivityWork::block_units];
+  double others[SelectivityWork::block_units];
+  int64_t winner[SelectivityWork::block_units];
 
   inline void start(const double* mean, int64_t label, int64_t width) {
     for (int64_t c = 0; c < width; c += float64_lanes) {
@@ -105,42 +98,44 @@ struct Extremes {
 };
 
 template <typename Out>
-inline void store_index(const SelectivityParams& params, int64_t first, int64_t width,
+inline void store_index(const SelectivityWork& work, int64_t first, int64_t width,
                         const Extremes& extremes) {
-  const bool has_two_classes = params.order.present > 1;
-  const double other_classes = has_two_classes ? double(params.order.present - 1) : 1.0;
+  const SelectivityResults& results = work.results;
+  const bool has_two_classes = work.order.present > 1;
+  const double other_classes = has_two_classes ? double(work.order.present - 1) : 1.0;
   for (int64_t c = 0; c < width; ++c) {
+    const int64_t unit = work.first_unit + first + c;
     const double maximum = extremes.maximum[c], rest = extremes.others[c] / other_classes;
-    static_cast<Out*>(params.index)[first + c] =
-        selkern::selectivity_index(maximum, rest, has_two_classes, params.eps);
-    static_cast<Out*>(params.maximum)[first + c] = maximum;
-    static_cast<Out*>(params.rest)[first + c] = rest;
-    params.winner[first + c] = extremes.winner[c];
+    static_cast<Out*>(results.index)[unit] =
+        selkern::selectivity_index(maximum, rest, has_two_classes, work.eps);
+    static_cast<Out*>(results.maximum)[unit] = maximum;
+    static_cast<Out*>(results.rest)[unit] = rest;
+    results.winner[unit] = extremes.winner[c];
   }
 }
 
 template <typename T>
 struct Selectivity {
-  static void run(const SelectivityParams& params, int64_t begin, int64_t end) {
+  static void run(const SelectivityWork& work, int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t first = item * SelectivityParams::block_units;
-      const int64_t width = std::min(params.units - first, SelectivityParams::block_units);
-      const Extremes extremes = extremes_of_block(params, first, width);
-      if (params.result_dtype == DType::float64) {
-        store_index<double>(params, first, width, extremes);
+      const int64_t first = item * SelectivityWork::block_units;
+      const int64_t width = std::min(work.layer.units - first, SelectivityWork::block_units);
+      const Extremes extremes = extremes_of_block(work, first, width);
+      if (work.results.result_dtype == DType::float64) {
+        store_index<double>(work, first, width, extremes);
       } else {
-        store_index<float>(params, first, width, extremes);
+        store_index<float>(work, first, width, extremes);
       }
     }
   }
 
-  static Extremes extremes_of_block(const SelectivityParams& params, int64_t first, int64_t width) {
-    const ClassOrder& order = params.order;
+  static Extremes extremes_of_block(const SelectivityWork& work, int64_t first, int64_t width) {
+    const SampleOrder& order = work.order;
     Extremes extremes = {};
-    double mean[SelectivityParams::block_units];
+    double mean[SelectivityWork::block_units];
     for (int64_t entry = 0; entry < order.present; ++entry) {
       const int64_t start = order.starts[entry];
-      class_mean(static_cast<const T*>(params.means) + first, params.row_stride,
+      class_mean(static_cast<const T*>(work.layer.means) + first, work.layer.row_stride,
                  order.samples + start, order.starts[entry + 1] - start, width, mean);
       entry == 0 ? extremes.start(mean, order.classes[entry], width)
                  : extremes.add(mean, order.classes[entry], width);
@@ -149,16 +144,17 @@ struct Selectivity {
   }
 };
 
-inline void selectivity(const SelectivityParams& params, int64_t begin, int64_t end) {
-  run_for<Selectivity>(params.dtype, params, begin, end);
+inline void selectivity(const SelectivityWork& work, int64_t begin, int64_t end) {
+  run_for<Selectivity>(work.layer.dtype, work, begin, end);
 }
 
 template <typename T>
 struct SelectivityBackward {
-  static void run(const SelectivityBackwardParams& params, int64_t begin, int64_t end) {
+  static void run(const SelectivityBackwardWork& work, int64_t begin, int64_t end) {
+    const SelectivityBackwardParams& params = work.params;
     for (int64_t n = begin; n < end; ++n) {
-      T* grad = static_cast<T*>(params.grad_means) + n * params.units;
-      const int64_t label = params.classes[n];
+      T* grad = static_cast<T*>(params.grad_sums) + n * params.units;
+      const int64_t label = work.classes[n];
       if (label < 0) {
         std::memset(grad, 0, params.units * sizeof(T));
         continue;
@@ -167,17 +163,16 @@ struct SelectivityBackward {
       for (int64_t c = 0; c < params.units; c += float64_lanes) {
         const int64_t width = params.units - c;
         const Int64 is_winner = load_first(params.winner + c, width) == label;
-        const Float64 gradient = is_winner ? load_first(params.grad_maximum + c, width)
-                                           : load_first(params.grad_rest + c, width);
+        const Float64 gradient = is_winner ? load_first(work.grad_maximum + c, width)
+                                           : load_first(work.grad_rest + c, width);
         store_first(grad + c, narrow<T>(gradient * scale), width);
       }
     }
   }
 };
 
-inline void selectivity_backward(const SelectivityBackwardParams& params, int64_t begin,
-                                 int64_t end) {
-  run_for<SelectivityBackward>(params.dtype, params, begin, end);
+inline void selectivity_backward(const SelectivityBackwardWork& work, int64_t begin, int64_t end) {
+  run_for<SelectivityBackward>(work.params.dtype, work, begin, end);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA

@@ -30,7 +30,7 @@ struct SelectivityLayer {
 };
 
 template <typename Out, int capacity>
-struct SelectivityParams {
+struct SelectivityTask {
   ClassOrder order;
   Out eps;
   SelectivityResults results;
@@ -65,87 +65,87 @@ __device__ __forceinline__ Out warp_mean(const Out* values, int64_t count) {
 }
 
 template <typename Out, int capacity>
-__device__ __forceinline__ void mean_over_layers(const SelectivityParams<Out, capacity>& params) {
+__device__ __forceinline__ void mean_over_layers(const SelectivityTask<Out, capacity>& task) {
   const int warp = int(threadIdx.x) / warpSize;
-  Out* layers = static_cast<Out*>(params.results.layers);
-  for (int l = warp; l < params.layers; l += block_threads / warpSize) {
-    const SelectivityLayer& layer = params.layer[l];
-    const Out* index = static_cast<const Out*>(params.results.index) + layer.first_unit;
+  Out* layers = static_cast<Out*>(task.results.layers);
+  for (int l = warp; l < task.layers; l += block_threads / warpSize) {
+    const SelectivityLayer& layer = task.layer[l];
+    const Out* index = static_cast<const Out*>(task.results.index) + layer.first_unit;
     const Out mean = warp_mean(index, layer.view.units);
-    if (threadIdx.x % warpSize == 0) layers[params.first_layer + l] = mean;
+    if (threadIdx.x % warpSize == 0) layers[task.first_layer + l] = mean;
   }
-  if (params.first_layer + params.layers < params.all_layers) return;
+  if (task.first_layer + task.layers < task.all_layers) return;
   __syncthreads();
   if (warp == 0) {
-    const Out loss = warp_mean(layers, params.all_layers);
-    if (threadIdx.x == 0) *static_cast<Out*>(params.results.loss) = loss;
+    const Out loss = warp_mean(layers, task.all_layers);
+    if (threadIdx.x == 0) *static_cast<Out*>(task.results.loss) = loss;
   }
 }
 
 // A block takes a tile of 32 units of one layer. Out is double where a layer is float64.
 template <typename Out, int capacity>
 __global__ __launch_bounds__(block_threads) void selectivity_kernel(
-    const __grid_constant__ SelectivityParams<Out, capacity> params) {
+    const __grid_constant__ SelectivityTask<Out, capacity> task) {
   const int64_t block = blockIdx.x;
   const int l =
-      last_not_after(params.layers, [&](int i) { return params.layer[i].first_block; }, block);
-  const SelectivityLayer& layer = params.layer[l];
+      last_not_after(task.layers, [&](int i) { return task.layer[i].first_block; }, block);
+  const SelectivityLayer& layer = task.layer[l];
   const int64_t unit = (block - layer.first_block) * warpSize + threadIdx.x % warpSize;
   const LayerMeansView& view = layer.view;
 
   ClassExtremes<Out> extremes{};
   switch (view.dtype) {
     case DType::float16:
-      extremes = extremes_of_unit<Out, __half>(view, unit, params.order);
+      extremes = extremes_of_unit<Out, __half>(view, unit, task.order);
       break;
     case DType::bfloat16:
-      extremes = extremes_of_unit<Out, __nv_bfloat16>(view, unit, params.order);
+      extremes = extremes_of_unit<Out, __nv_bfloat16>(view, unit, task.order);
       break;
     case DType::float32:
-      extremes = extremes_of_unit<Out, float>(view, unit, params.order);
+      extremes = extremes_of_unit<Out, float>(view, unit, task.order);
       break;
     case DType::float64:
       if constexpr (std::is_same_v<Out, double>) {
-        extremes = extremes_of_unit<Out, double>(view, unit, params.order);
+        extremes = extremes_of_unit<Out, double>(view, unit, task.order);
       }
       break;
   }
   if (threadIdx.x < warpSize && unit < view.units) {
-    store_index(params.results, layer.first_unit + unit, extremes, *params.order.has_invalid != 0,
-                params.eps, Out(params.order.scale));
+    store_index(task.results, layer.first_unit + unit, extremes, *task.order.has_invalid != 0,
+                task.eps, Out(task.order.scale));
   }
   struct IsLast;
   bool* const is_last = static_shared<IsLast, bool, 1>();
-  if (is_last_block(params.order.blocks_done, gridDim.x, is_last)) mean_over_layers(params);
+  if (is_last_block(task.order.blocks_done, gridDim.x, is_last)) mean_over_layers(task);
 }
 
 template <typename Out, int capacity>
 void launch_layers(const std::vector<SelectivityLayer>& layers, size_t first, int count,
                    const ClassOrder& order, double eps, const SelectivityResults& results,
                    cudaStream_t stream) {
-  SelectivityParams<Out, capacity> params{};
-  params.order = order;
-  params.eps = narrowed_eps<Out>(eps);
-  params.results = results;
-  params.first_layer = first;
-  params.all_layers = layers.size();
-  params.layers = count;
+  SelectivityTask<Out, capacity> task{};
+  task.order = order;
+  task.eps = narrowed_eps<Out>(eps);
+  task.results = results;
+  task.first_layer = first;
+  task.all_layers = layers.size();
+  task.layers = count;
   int64_t blocks = 0;
   for (int l = 0; l < count; ++l) {
-    params.layer[l] = layers[first + l];
-    params.layer[l].first_block = blocks;
-    blocks += divide_up(params.layer[l].view.units, warp_threads);
+    task.layer[l] = layers[first + l];
+    task.layer[l].first_block = blocks;
+    blocks += divide_up(task.layer[l].view.units, warp_threads);
   }
   // Layers without units still have means, which are NaN.
   launch(&selectivity_kernel<Out, capacity>, std::max<int64_t>(1, blocks), block_threads, stream,
-         params);
+         task);
 }
 
 // -------------------------------------------------------------------------------------- backward
 
 template <typename R, int capacity>
-struct SelectivityBackwardParams {
-  SelectivityBackwardProblem problem;
+struct SelectivityBackwardTask {
+  SelectivityBackwardParams params;
   R eps;
   int64_t all_layers;
   int layers;
@@ -176,60 +176,60 @@ __device__ __forceinline__ int64_t count_present(const int64_t* counts, int64_t 
 
 template <typename T, int capacity>
 __global__ __launch_bounds__(block_threads) void selectivity_backward_kernel(
-    const __grid_constant__ SelectivityBackwardParams<Result<T>, capacity> params) {
+    const __grid_constant__ SelectivityBackwardTask<Result<T>, capacity> task) {
   using R = Result<T>;
-  const SelectivityBackwardProblem& problem = params.problem;
-  const int64_t present = count_present(problem.counts, problem.labels.num_classes);
-  const unsigned tiles = unsigned(divide_up(params.end_unit - params.first_unit[0], block_threads));
+  const SelectivityBackwardParams& params = task.params;
+  const int64_t present = count_present(params.counts, params.labels.num_classes);
+  const unsigned tiles = unsigned(divide_up(task.end_unit - task.first_unit[0], block_threads));
   const int64_t unit =
-      params.first_unit[0] + int64_t(blockIdx.x % tiles) * block_threads + threadIdx.x;
-  if (unit >= params.end_unit) return;
-  const int l = last_not_after(params.layers, [&](int i) { return params.first_unit[i]; }, unit);
+      task.first_unit[0] + int64_t(blockIdx.x % tiles) * block_threads + threadIdx.x;
+  if (unit >= task.end_unit) return;
+  const int l = last_not_after(task.layers, [&](int i) { return task.first_unit[i]; }, unit);
 
-  const R of_layer = value_or_zero<R>(problem.gradients.loss, 0) /
-                     (R(params.all_layers) * R(params.layer[l].units));
+  const R of_layer =
+      value_or_zero<R>(params.gradients.loss, 0) / (R(task.all_layers) * R(task.layer[l].units));
   const auto gradient = class_mean_gradient(
-      value_or_zero<R>(problem.gradients.index, unit) + of_layer,
-      value_or_zero<R>(problem.gradients.maximum, unit),
-      value_or_zero<R>(problem.gradients.rest, unit), static_cast<const R*>(problem.maximum)[unit],
-      static_cast<const R*>(problem.rest)[unit], R(present), params.eps);
-  const R positions = R(params.layer[l].positions);
-  const int64_t winner = problem.winner[unit];
+      value_or_zero<R>(params.gradients.index, unit) + of_layer,
+      value_or_zero<R>(params.gradients.maximum, unit),
+      value_or_zero<R>(params.gradients.rest, unit), static_cast<const R*>(params.maximum)[unit],
+      static_cast<const R*>(params.rest)[unit], R(present), task.eps);
+  const R positions = R(task.layer[l].positions);
+  const int64_t winner = params.winner[unit];
 
-  const int64_t first = int64_t(blockIdx.x / tiles) * params.block_samples;
-  const int64_t end = min(first + params.block_samples, problem.labels.samples);
-  T* grad = static_cast<T*>(problem.grad_sums) + unit;
+  const int64_t first = int64_t(blockIdx.x / tiles) * task.block_samples;
+  const int64_t end = min(first + task.block_samples, params.labels.samples);
+  T* grad = static_cast<T*>(params.grad_sums) + unit;
   for (int64_t n = first; n < end; ++n) {
-    const int64_t label = class_of(problem.labels, n);
+    const int64_t label = class_of(params.labels, n);
     R value = label == invalid_class ? R(NAN) : R(0);
     if (label >= 0) {
       const R of_mean = label == winner ? gradient.maximum : gradient.rest;
-      value = of_mean / (positions * R(problem.counts[label]));
+      value = of_mean / (positions * R(params.counts[label]));
     }
-    grad[n * problem.units] = narrow<T>(value);
+    grad[n * params.units] = narrow<T>(value);
   }
 }
 
 template <typename T, int capacity>
-void launch_backward_layers(const SelectivityBackwardProblem& problem,
+void launch_backward_layers(const SelectivityBackwardParams& params,
                             const std::vector<LayerExtent>& layers, size_t first, int count,
                             int64_t first_unit, cudaStream_t stream) {
-  SelectivityBackwardParams<Result<T>, capacity> params{};
-  params.problem = problem;
-  params.eps = narrowed_eps<Result<T>>(problem.eps);
-  params.all_layers = layers.size();
-  params.layers = count;
-  params.end_unit = first_unit;
+  SelectivityBackwardTask<Result<T>, capacity> task{};
+  task.params = params;
+  task.eps = narrowed_eps<Result<T>>(params.eps);
+  task.all_layers = layers.size();
+  task.layers = count;
+  task.end_unit = first_unit;
   for (int l = 0; l < count; ++l) {
-    params.layer[l] = layers[first + l];
-    params.first_unit[l] = params.end_unit;
-    params.end_unit += layers[first + l].units;
+    task.layer[l] = layers[first + l];
+    task.first_unit[l] = task.end_unit;
+    task.end_unit += layers[first + l].units;
   }
-  const int64_t tiles = divide_up(params.end_unit - first_unit, block_threads);
-  params.block_samples = backward_samples(problem.labels.samples, tiles);
-  const int64_t blocks = tiles * divide_up(problem.labels.samples, params.block_samples);
+  const int64_t tiles = divide_up(task.end_unit - first_unit, block_threads);
+  task.block_samples = backward_samples(params.labels.samples, tiles);
+  const int64_t blocks = tiles * divide_up(params.labels.samples, task.block_samples);
   if (blocks == 0) return;
-  launch(&selectivity_backward_kernel<T, capacity>, blocks, block_threads, stream, params);
+  launch(&selectivity_backward_kernel<T, capacity>, blocks, block_threads, stream, task);
 }
 
 }  // namespace
@@ -253,17 +253,17 @@ void launch_selectivity(const std::vector<LayerMeansView>& views, const ClassOrd
   }
 }
 
-void launch_selectivity_backward(const SelectivityBackwardProblem& problem,
+void launch_selectivity_backward(const SelectivityBackwardParams& params,
                                  const std::vector<LayerExtent>& layers, cudaStream_t stream) {
   constexpr int few = 32, many = 1344;
   int64_t first_unit = 0;
   for (size_t first = 0; first < layers.size(); first += many) {
     const int count = int(std::min<size_t>(layers.size() - first, many));
-    for_dtype(problem.dtype, [&](auto tag) {
+    for_dtype(params.dtype, [&](auto tag) {
       using T = typename decltype(tag)::type;
       const auto launch_some =
           count <= few ? &launch_backward_layers<T, few> : &launch_backward_layers<T, many>;
-      launch_some(problem, layers, first, count, first_unit, stream);
+      launch_some(params, layers, first, count, first_unit, stream);
     });
     for (int l = 0; l < count; ++l) first_unit += layers[first + l].units;
   }

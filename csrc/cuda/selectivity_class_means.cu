@@ -10,14 +10,14 @@
 namespace selkern::cuda {
 namespace {
 
-struct ClassOrderParams {
+struct ClassOrderTask {
   Labels labels;
   ClassOrder order;
 };
 
 __global__ __launch_bounds__(block_threads) void class_order_kernel(
-    const __grid_constant__ ClassOrderParams params) {
-  ClassSorter(params.labels, params.order).run();
+    const __grid_constant__ ClassOrderTask task) {
+  ClassSorter(task.labels, task.order).run();
 }
 
 // ----------------------------------------------------------------------------------------- means
@@ -64,6 +64,7 @@ __device__ __forceinline__ void store_means(R* means, const R (&values)[width]) 
 
 struct ClassMeansTask {
   ClassMeansParams params;
+  ClassOrder order;
   int64_t block_classes;
 };
 
@@ -74,7 +75,7 @@ __global__ __launch_bounds__(class_threads) void class_means_kernel(
     const __grid_constant__ ClassMeansTask task) {
   using R = Result<T>;
   const ClassMeansParams& params = task.params;
-  const ClassOrder& order = params.order;
+  const ClassOrder& order = task.order;
   const unsigned tiles = unsigned(divide_up(params.units, warp_threads * width));
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   const int64_t unit = (int64_t(blockIdx.x % tiles) * warpSize + lane) * width;
@@ -86,7 +87,7 @@ __global__ __launch_bounds__(class_threads) void class_means_kernel(
   auto* stage = stages;
 
   const int64_t first_class = int64_t(blockIdx.x / tiles) * task.block_classes;
-  const int64_t end_class = min(first_class + task.block_classes, params.num_classes);
+  const int64_t end_class = min(first_class + task.block_classes, params.labels.num_classes);
   for (int64_t k = first_class; k < end_class; ++k) {
     const int64_t count = order.counts[k], end = order.ends[k];
     R* const means = static_cast<R*>(params.means) + k * params.units + unit;
@@ -162,10 +163,11 @@ __global__ __launch_bounds__(block_threads) void class_means_backward_kernel(
 }  // namespace
 
 void launch_class_order(const Labels& labels, const ClassOrder& order, cudaStream_t stream) {
-  launch(&class_order_kernel, 1, block_threads, stream, ClassOrderParams{labels, order});
+  launch(&class_order_kernel, 1, block_threads, stream, ClassOrderTask{labels, order});
 }
 
-void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
+void launch_class_means(const ClassMeansParams& params, const ClassOrder& order,
+                        cudaStream_t stream) {
   const int64_t size = element_size(params.dtype);
   const bool vectors = vectors_align((params.units | params.row_stride) * size, params.x);
   for_dtype(params.dtype, [&](auto tag) {
@@ -177,9 +179,10 @@ void launch_class_means(const ClassMeansParams& params, cudaStream_t stream) {
     // most of which have no samples then.
     constexpr int64_t enough_blocks = 1 << 15;
     const int64_t tiles = divide_up(params.units, warp_threads * width);
-    const int64_t block_classes = std::max<int64_t>(1, params.num_classes * tiles / enough_blocks);
-    launch(kernel, divide_up(params.num_classes, block_classes) * tiles, class_threads, stream,
-           ClassMeansTask{params, block_classes});
+    const int64_t classes = params.labels.num_classes;
+    const int64_t block_classes = std::max<int64_t>(1, classes * tiles / enough_blocks);
+    launch(kernel, divide_up(classes, block_classes) * tiles, class_threads, stream,
+           ClassMeansTask{params, order, block_classes});
   });
 }
 

@@ -2,19 +2,13 @@
 
 #include <cstdint>
 
+#include "common/labels.h"
+
 namespace selkern::cuda {
 
 // What stands for a label that is ignore_index, or neither that nor a class.
 constexpr int64_t ignored_class = -1;
 constexpr int64_t invalid_class = -2;
-
-struct Labels {
-  const void* data;  // [samples] int64 or int32, adjacent
-  bool is_int64;
-  int64_t samples;
-  int64_t num_classes;
-  int64_t ignore_index;
-};
 
 struct ClassOrder {
   float scale;            // sum_scale(samples): for sums over samples, and over class means
