@@ -32,7 +32,7 @@ def operators(request: pytest.FixtureRequest) -> object:
     else:
         request.getfixturevalue("restore_capability")
         _C.set_cpu_capability(request.param)
-    return selkern.pooling._ops
+    return selkern._pooling_autograd._ops
 
 
 def centered(x: Tensor) -> Tensor:

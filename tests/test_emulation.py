@@ -52,11 +52,11 @@ def results_of_layers(dtype: torch.dtype, count: int) -> list[Tensor]:
 def probe(dtype: torch.dtype) -> list[Tensor]:
     results = [result for case in SHAPES for result in all_results(normal(case[0], dtype, case[1]))]
     in_place = normal((2, 5, 7, 7), dtype)
-    mean = selkern.pooling._ops.relu_with_mean_(in_place)
+    mean = selkern._pooling_autograd._ops.relu_with_mean_(in_place)
     rows, classes = normal((290, 3), dtype), torch.arange(290).flip(0)
     many_classes = selkern.class_means(rows, classes, 290)
     of_layers = results_of_layers(dtype, 3)
-    operators = selkern.pooling._ops
+    operators = selkern._pooling_autograd._ops
     of_families = [*spectrum_results(operators, dtype), *attack_results(operators, dtype)]
     return [*results, in_place, mean, *many_classes, *of_layers, *of_families]
 

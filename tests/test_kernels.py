@@ -175,7 +175,7 @@ def test_special_values_stay_in_their_unit(
     assert torch.equal(~mean.isfinite(), touched & not_finite & positive)
     assert torch.equal(~selkern.spatial_mean(x).isfinite(), touched & not_finite)
     ones = torch.ones_like(y)
-    gradient = selkern.pooling._ops.relu_with_mean_backward(ones, None, y)
+    gradient = selkern._pooling_autograd._ops.relu_with_mean_backward(ones, None, y)
     assert torch.equal(gradient, torch.where(y <= 0, 0.0, ones))  # at NaN it passes
 
 
@@ -289,7 +289,7 @@ def test_strides_beyond_32_bits(device: torch.device) -> None:
 
 
 def test_gradients_that_are_missing_expanded_or_strided(device: torch.device) -> None:
-    backward = selkern.pooling._ops.relu_with_mean_backward
+    backward = selkern._pooling_autograd._ops.relu_with_mean_backward
     for layout in ("contiguous", "units_last"):
         for shape in [(3, 5, 7, 7), (3, 8, 4, 4), (2, 3, 70, 70), (6, 9)]:
             memory = torch.empty(1 + normal(shape, torch.float32).numel(), device=device)
@@ -394,7 +394,7 @@ def test_relu_in_place(device: torch.device) -> None:
         for shape in [(3, 5, 7, 7), (2, 8, 70, 70)]:
             x = normal(shape, torch.float32, layout, device)
             expected, expected_mean = selkern.relu_with_mean(x)
-            mean = selkern.pooling._ops.relu_with_mean_(x)
+            mean = selkern._pooling_autograd._ops.relu_with_mean_(x)
             assert torch.equal(x, expected)
             assert torch.equal(mean, expected_mean)
 

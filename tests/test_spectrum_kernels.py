@@ -28,7 +28,7 @@ ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 def operators() -> object:
     """Those that the device fixture has chosen."""
-    return selkern.pooling._ops
+    return selkern._pooling_autograd._ops
 
 
 def check_solver(a: Tensor, device: torch.device) -> None:

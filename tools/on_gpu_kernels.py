@@ -85,7 +85,7 @@ def many_classes(dtype: torch.dtype, device: torch.device) -> Results:
 
 def spectra(dtype: torch.dtype, device: torch.device) -> Results:
     generator = torch.Generator().manual_seed(2)
-    operators = selkern.pooling._ops
+    operators = selkern._pooling_autograd._ops
     x = torch.randn(3, 150, 140, generator=generator, dtype=torch.float64)
     results = [operators.center(x.to(dtype).to(device), 0.5)]
     # Rows that are not aligned.

@@ -14,14 +14,14 @@ import torch
 import selkern._basis_autograd
 import selkern._linalg_autograd
 import selkern._penalty_autograd
+import selkern._pooling_autograd
 import selkern._selectivity_autograd
 import selkern._spectrum_autograd
 import selkern.attacks._step
-import selkern.pooling
 
 # Where the package looks its operators up.
 OPERATOR_MODULES = (
-    selkern.pooling,
+    selkern._pooling_autograd,
     selkern._selectivity_autograd,
     selkern._linalg_autograd,
     selkern._spectrum_autograd,
