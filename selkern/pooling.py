@@ -111,6 +111,7 @@ def relu_with_mean_(x: Tensor) -> Tensor:
     Autograd follows the fused form in plain eager mode only, and not where ``x`` is a view; there
     it falls back on two passes.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x._is_view():
+    is_eager = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    if not _library.COMPILED or not is_eager or x._is_view():
         return spatial_mean(torch.relu_(x))
     return _pooling_autograd.relu_with_mean_(x)

@@ -50,9 +50,11 @@ for mode in ("exact", "frozen"):
             regularizer.refresh([x])
         model(x)
         assert regularizer() > 0
-with selkern.SelectivityRegularizer(model, 2, alpha=1.0) as regularizer:
-    model(x)
-    assert regularizer(y) < 0
+for in_place in (False, True):
+    model = torch.nn.Sequential(torch.nn.ReLU(in_place))
+    with selkern.SelectivityRegularizer(model, 2, alpha=1.0) as regularizer:
+        model(x)
+        assert regularizer(y) < 0
 """
 HELP_WITHOUT_EXTRAS = """
 import sys
