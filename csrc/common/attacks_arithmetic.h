@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "common/exact_sum.h"
 #include "common/host_device.h"
 
 namespace selkern {
@@ -13,20 +14,6 @@ namespace selkern {
 template <int bytes>
 using Word =
     std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>;
-
-// value + rest is the sum, exactly.
-template <typename V>
-struct ExactSum {
-  V value;
-  V rest;
-};
-
-template <typename V>
-SELKERN_HOST_DEVICE static inline ExactSum<V> exact_sum(V a, V b) {
-  const V sum = a + b;
-  const V of_b = sum - a;
-  return {sum, (a - (sum - of_b)) + (b - of_b)};
-}
 
 // alpha in the direction of the gradient, of which NaN has none.
 template <typename V>

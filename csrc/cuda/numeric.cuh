@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "common/dtype.h"
+#include "common/exact_sum.h"
 
 namespace selkern::cuda {
 
@@ -36,7 +37,7 @@ __device__ __forceinline__ T rectify(T value) {
   return widen(value) <= 0 ? narrow<T>(0) : value;
 }
 
-// A running sum and what rounding has taken from it (two-sum). Starts as CompensatedSum<R>{}.
+// A running sum and what rounding has taken from it. Starts as CompensatedSum<R>{}.
 template <typename R>
 struct CompensatedSum {
   R high;
@@ -44,8 +45,7 @@ struct CompensatedSum {
 
   __device__ __forceinline__ void add(R value) {
     const R sum = high + value;
-    const R taken = sum - high;
-    low += (high - (sum - taken)) + (value - taken);
+    low += rest_of_sum(high, value, sum);
     high = sum;
   }
 
