@@ -19,6 +19,7 @@ from spectra import (
 from torch import Tensor
 
 import selkern
+from selkern import _crossover
 
 SIZES = [1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 34, 48, 63, 64, 65, 96, 97, 100, 127, 128, 129]
 LARGEST = {torch.float32: 237, torch.float64: 165}
@@ -107,16 +108,22 @@ def test_matrices_with_strides(device: torch.device) -> None:
 
 
 @RESULT_DTYPES
-def test_larger_matrices_than_a_block_holds_are_refused(
-    dtype: torch.dtype, device: torch.device
+@pytest.mark.parametrize("name", ["eigvalsh", "eigh"])
+def test_matrices_are_refused_from_the_size_on_that_goes_to_torch(
+    name: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    if device.type == "cuda" and torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("the limit is the GPU's")
-    size = LARGEST[dtype] + 1
-    a = torch.zeros(1, size, size, dtype=dtype, device=device)
-    for solver in (operators().eigvalsh, operators().eigh):
-        with pytest.raises(ValueError, match=f"at most {size - 1} rows.*got {size}"):
-            solver(a)
+    """The formula for a kernel's shared memory is there twice, in Python and in C++."""
+
+    def zeros(size: int) -> Tensor:
+        return torch.zeros(1, size, size, dtype=dtype, device=device)
+
+    solver, with_vectors = getattr(operators(), name), name == "eigh"
+    sizes = range(1, 258)
+    taken = [size for size in sizes if _crossover.fits_own_kernel(zeros(size), with_vectors)]
+    largest = len(taken)
+    assert taken == list(range(1, largest + 1))
+    with pytest.raises(ValueError, match=f"at most {largest} rows.*got {largest + 1}"):
+        solver(zeros(largest + 1))
 
 
 @RESULT_DTYPES
