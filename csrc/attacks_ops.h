@@ -28,8 +28,9 @@ inline PgdStepSettings pgd_step_settings(int64_t norm, double eps, double alpha,
 
 inline void check_like_adv(const Tensor& x, const Tensor& adv, const char* name) {
   check_same_device(x, adv, name);
-  check(sizes_of(x) == sizes_of(adv), name, " must have the shape of adv");
-  check(x.scalar_type() == adv.scalar_type(), name, " must have the dtype of adv");
+  check(sizes_of(x) == sizes_of(adv), name, " must have the shape of adv, got ", ShapeOf{x});
+  check(x.scalar_type() == adv.scalar_type(), name, " must have the dtype of adv, got ",
+        DtypeName{x.scalar_type()});
 }
 
 // Whether the elements of x lie in memory as those of like, without gaps.

@@ -9,9 +9,9 @@
 namespace selkern {
 
 inline void check_matrices(const Tensor& a) {
-  check(a.dim() == 3 && a.size(1) == a.size(2), "a must have shape [B, M, M]");
+  check(a.dim() == 3 && a.size(1) == a.size(2), "a must have shape [B, M, M], got ", ShapeOf{a});
   check(a.scalar_type() == ScalarType::Float || a.scalar_type() == ScalarType::Double,
-        "a must be float32 or float64");
+        "a must be float32 or float64, got ", DtypeName{a.scalar_type()});
 }
 
 template <typename Device>

@@ -89,7 +89,7 @@ Tensor relu_with_mean_backward(const std::optional<Tensor>& grad_y,
   std::optional<Maps> incoming;
   if (grad_y) {
     check(sizes_of(*grad_y) == sizes_of(y) && grad_y->scalar_type() == y.scalar_type(),
-          "grad_y must have the shape and dtype of y");
+          "grad_y must have the shape and dtype of y, got ", KindOf{*grad_y});
     incoming = matching_maps(*grad_y, maps);
     params.grad_y = incoming->tensor.const_data_ptr();
     params.grad_y_layout = incoming->layout;
@@ -99,7 +99,7 @@ Tensor relu_with_mean_backward(const std::optional<Tensor>& grad_y,
     check(grad_mean->dim() == 2 && grad_mean->size(0) == y.size(0) &&
               grad_mean->size(1) == y.size(1) &&
               grad_mean->scalar_type() == result_type(y.scalar_type()),
-          "grad_mean must have shape [N, C] and the dtype of the mean");
+          "grad_mean must have shape [N, C] and the dtype of the mean, got ", KindOf{*grad_mean});
     rows = readable_rows(*grad_mean);
     params.grad_mean = rows->const_data_ptr();
     params.grad_mean_stride = rows->stride(0);

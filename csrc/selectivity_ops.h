@@ -40,9 +40,10 @@ struct ReadableLabels {
 
  private:
   static Tensor checked(const Tensor& labels, int64_t samples) {
-    check(labels.dim() == 1 && labels.size(0) == samples, "labels must have shape [", samples, "]");
+    check(labels.dim() == 1 && labels.size(0) == samples, "labels must have shape [", samples,
+          "], got ", ShapeOf{labels});
     check(labels.scalar_type() == ScalarType::Long || labels.scalar_type() == ScalarType::Int,
-          "labels must be int64 or int32");
+          "labels must be int64 or int32, got ", DtypeName{labels.scalar_type()});
     return torch::stable::contiguous(labels);
   }
 };
@@ -74,10 +75,12 @@ Tensor class_means_backward(const Tensor& grad, const Tensor& labels, const Tens
                             int64_t ignore_index, ScalarType dtype) {
   check(grad.dim() == 2 && counts.dim() == 1 && grad.size(0) == counts.size(0) &&
             counts.scalar_type() == ScalarType::Long,
-        "grad must have shape [K, C] and counts be int64 [K]");
+        "grad must have shape [K, C] and counts be int64 [K], got ", ShapeOf{grad}, " and ",
+        KindOf{counts});
   check_num_classes(counts.size(0));
   const DType computed = dtype_of(dtype, "dtype");
-  check(grad.scalar_type() == result_type(dtype), "grad must be ", result_name(dtype));
+  check(grad.scalar_type() == result_type(dtype), "grad must be ", result_name(dtype), ", got ",
+        DtypeName{grad.scalar_type()});
   check_labels(labels, grad);
   check_same_device(counts, grad, "counts");
   const int64_t samples = labels.size(0), units = grad.size(1);
@@ -103,7 +106,8 @@ class LayerMeans {
     for (const Tensor& x : activations) {
       check(x.dim() >= 2, "activations must have shape [N, C, ...], got ", x.dim(), " axes");
       check(x.size(0) == activations[0].size(0),
-            "activations must have the same number of samples");
+            "activations must have the same number of samples, got ", x.size(0), " and ",
+            activations[0].size(0));
       check_same_device(x, activations[0], "activations");
       dtype_of(x, "activations");
       add(x);
@@ -175,7 +179,8 @@ SelectivityTuple selectivity(const std::vector<Tensor>& activations, const Tenso
 inline void check_per_unit(const Tensor& tensor, const char* name, int64_t units, ScalarType dtype,
                            const Tensor& like) {
   check(tensor.numel() == units, name, " must have ", units, " elements, got ", tensor.numel());
-  check(tensor.scalar_type() == result_type(dtype), name, " must be ", result_name(dtype));
+  check(tensor.scalar_type() == result_type(dtype), name, " must be ", result_name(dtype), ", got ",
+        DtypeName{tensor.scalar_type()});
   check_same_device(tensor, like, name);
 }
 
@@ -186,7 +191,8 @@ inline void check_per_unit(const std::optional<Tensor>& tensor, const char* name
 
 inline void check_layers(const std::vector<int64_t>& units, const std::vector<int64_t>& positions,
                          int64_t all_units) {
-  check(units.size() == positions.size(), "units and positions must have one entry per layer");
+  check(units.size() == positions.size(), "units and positions must have one entry per layer, got ",
+        units.size(), " and ", positions.size());
   int64_t total = 0;
   for (size_t l = 0; l < units.size(); ++l) {
     check(units[l] >= 0 && units[l] <= all_units - total && positions[l] >= 0,
@@ -219,7 +225,8 @@ Tensor selectivity_backward(const std::optional<Tensor>& grad_loss,
   check_labels(labels, maximum);
   check(counts.dim() == 1 && counts.scalar_type() == ScalarType::Long &&
             winner.scalar_type() == ScalarType::Long && winner.numel() == all_units,
-        "counts and winner must be int64, winner one per unit");
+        "counts and winner must be int64, winner one per unit, got ", KindOf{counts}, " and ",
+        KindOf{winner});
   check_num_classes(counts.size(0));
   check_same_device(winner, maximum, "winner");
   check_same_device(counts, maximum, "counts");

@@ -10,7 +10,7 @@ namespace selkern {
 
 inline void check_result_dtype(const Tensor& tensor, const char* name) {
   check(tensor.scalar_type() == ScalarType::Float || tensor.scalar_type() == ScalarType::Double,
-        name, " must be float32 or float64");
+        name, " must be float32 or float64, got ", DtypeName{tensor.scalar_type()});
 }
 
 // Samples [B, N, D] as kernels read them.
@@ -62,7 +62,8 @@ Tensor centered_matmul(const Tensor& x, const Tensor& weights, double scale, boo
   const int64_t size = gram ? x.size(1) : x.size(2);
   check(weights.dim() == 3 && weights.size(0) == x.size(0) && weights.size(1) == size &&
             weights.size(2) == size && weights.scalar_type() == result_type(x.scalar_type()),
-        "weights must hold a matrix of ", size, " rows and columns for each of x");
+        "weights must hold a matrix of ", size,
+        " rows and columns for each of x, in the dtype of its result, got ", KindOf{weights});
   check_same_device(weights, x, "weights");
   Tensor result = empty(sizes_of(x), x.scalar_type(), x);
   if (x.numel() == 0) return result;
@@ -85,7 +86,8 @@ template <typename Device>
 Tensor covariance_spectrum(const Tensor& eigenvalues, int64_t samples, int64_t correction,
                            double scale) {
   check_spectrum(eigenvalues, "eigenvalues");
-  check(samples > correction, "samples must be more than correction");
+  check(samples > correction, "samples must be more than correction, got ", samples, " and ",
+        correction);
   Tensor spectrum = empty(sizes_of(eigenvalues), eigenvalues.scalar_type(), eigenvalues);
   if (eigenvalues.numel() == 0) return spectrum;
   const Tensor dense = torch::stable::contiguous(eigenvalues);
@@ -100,9 +102,10 @@ template <typename Device>
 Tensor covariance_spectrum_backward(const Tensor& grad, const Tensor& spectrum, int64_t samples,
                                     int64_t correction, double scale) {
   check_spectrum(spectrum, "spectrum");
-  check(samples > correction, "samples must be more than correction");
+  check(samples > correction, "samples must be more than correction, got ", samples, " and ",
+        correction);
   check(sizes_of(grad) == sizes_of(spectrum) && grad.scalar_type() == spectrum.scalar_type(),
-        "grad must be like spectrum");
+        "grad must be like spectrum, got ", KindOf{grad});
   check_same_device(grad, spectrum, "grad");
   Tensor grad_eigenvalues = empty(sizes_of(spectrum), spectrum.scalar_type(), spectrum);
   if (spectrum.numel() == 0) return grad_eigenvalues;
@@ -129,7 +132,7 @@ class ReadablePowerLaw {
     check_same_device(*kappa, like, "kappa");
     check(kappa->dim() == 1 && kappa->size(0) == like.size(0) &&
               kappa->scalar_type() == like.scalar_type(),
-          "kappa must hold one value for each spectrum, in its dtype");
+          "kappa must hold one value for each spectrum, in its dtype, got ", KindOf{*kappa});
     kappa_ = torch::stable::contiguous(*kappa);
     law_.kappa = kappa_->const_data_ptr();
   }

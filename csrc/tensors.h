@@ -33,6 +33,62 @@ inline void check(bool condition, const Parts&... parts) {
   raise_value_error(message.str());
 }
 
+// What a message says came, as Python writes it: [2, 3], float32, [2, 3] of float32.
+struct ShapeOf {
+  const Tensor& tensor;
+};
+
+struct DtypeName {
+  ScalarType type;
+};
+
+struct KindOf {
+  const Tensor& tensor;
+};
+
+inline std::ostream& operator<<(std::ostream& stream, const ShapeOf& shape) {
+  const char* separator = "[";
+  for (const int64_t size : shape.tensor.sizes()) {
+    stream << std::exchange(separator, ", ") << size;
+  }
+  return stream << (shape.tensor.dim() == 0 ? "[]" : "]");
+}
+
+inline std::ostream& operator<<(std::ostream& stream, const DtypeName& name) {
+  switch (name.type) {
+    case ScalarType::Half:
+      return stream << "float16";
+    case ScalarType::BFloat16:
+      return stream << "bfloat16";
+    case ScalarType::Float:
+      return stream << "float32";
+    case ScalarType::Double:
+      return stream << "float64";
+    case ScalarType::Byte:
+      return stream << "uint8";
+    case ScalarType::Char:
+      return stream << "int8";
+    case ScalarType::Short:
+      return stream << "int16";
+    case ScalarType::Int:
+      return stream << "int32";
+    case ScalarType::Long:
+      return stream << "int64";
+    case ScalarType::Bool:
+      return stream << "bool";
+    case ScalarType::ComplexFloat:
+      return stream << "complex64";
+    case ScalarType::ComplexDouble:
+      return stream << "complex128";
+    default:
+      return stream << torch::headeronly::toString(name.type);
+  }
+}
+
+inline std::ostream& operator<<(std::ostream& stream, const KindOf& kind) {
+  return stream << ShapeOf{kind.tensor} << " of " << DtypeName{kind.tensor.scalar_type()};
+}
+
 // The dispatcher looks at all tensors and chooses one device; a kernel must not meet another.
 inline void check_same_device(const Tensor& tensor, const Tensor& like, const char* name) {
   check(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(),
@@ -55,7 +111,8 @@ inline DType dtype_of(ScalarType type, const char* name) {
     case ScalarType::Double:
       return DType::float64;
     default:
-      raise_value_error(std::string(name) + " must be float16, bfloat16, float32 or float64");
+      check(false, name, " must be float16, bfloat16, float32 or float64, got ", DtypeName{type});
+      return {};
   }
 }
 

@@ -215,9 +215,9 @@ class TestWithoutThePythonChecks:
         ("position", "value", "message"),
         [
             (0, torch.rand(3), "adv must have shape"),
-            (0, torch.ones(3, 4, dtype=torch.int64), "adv must be float16"),
-            (1, torch.rand(2, 4), "grad must have the shape of adv"),
-            (2, torch.rand(3, 4).double(), "images must have the dtype of adv"),
+            (0, torch.ones(3, 4, dtype=torch.int64), "adv must be float16.*, got int64"),
+            (1, torch.rand(2, 4), r"grad must have the shape of adv, got \[2, 4\]"),
+            (2, torch.rand(3, 4).double(), "images must have the dtype of adv, got float64"),
             (3, 2, "norm must be 0"),
             (4, -1.0, "eps must be finite"),
             (4, float("nan"), "eps must be finite"),

@@ -266,7 +266,7 @@ def test_no_spectra(operators: object) -> None:
 
 def test_too_few_samples_for_a_spectrum_are_refused(operators: object) -> None:
     spectrum = torch.ones(1, 3)
-    with pytest.raises(ValueError, match="samples must be more than correction"):
+    with pytest.raises(ValueError, match="samples must be more than correction, got 1 and 1"):
         operators.covariance_spectrum(spectrum, 1, 1, 1.0)
-    with pytest.raises(ValueError, match="grad must be like spectrum"):
+    with pytest.raises(ValueError, match=r"grad must be like spectrum, got \[1, 2\] of float32"):
         operators.covariance_spectrum_backward(spectrum[:, :2], spectrum, 5, 1, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 import torch
@@ -90,12 +91,8 @@ class TestWithoutThePythonChecks:
         ]:
             with pytest.raises(ValueError, match="must have"):
                 ops.relu_with_mean_backward(*arguments)
-        with pytest.raises(ValueError, match=r"labels must have shape \[4\]"):
-            ops.class_means(ROWS, LABELS[:3], 3, -100)
         with pytest.raises(ValueError, match="must have shape"):
             ops.class_means(X, LABELS, 3, -100)
-        with pytest.raises(ValueError, match="same number of samples"):
-            ops.selectivity([ROWS, ROWS[:3]], LABELS, 3, 1e-6, -100)
 
     def test_labels_that_do_not_fit_the_counts(self) -> None:
         means, counts = torch.ops.selkern.class_means(ROWS, LABELS, 3, -100)
@@ -116,8 +113,71 @@ class TestWithoutThePythonChecks:
 
     @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64], ids=str)
     def test_dtypes_without_a_kernel(self, dtype: torch.dtype) -> None:
-        with pytest.raises(ValueError, match="must be float16, bfloat16, float32 or float64"):
+        expected = "must be float16, bfloat16, float32 or float64, got " + case_name(dtype)
+        with pytest.raises(ValueError, match=expected):
             torch.ops.selkern.spatial_mean(torch.zeros(2, 3, 4, dtype=dtype))
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "message"),
+        [
+            (
+                "relu_with_mean_backward",
+                (X[:2].double(), None, X),
+                "grad_y must have the shape and dtype of y, got [2, 3, 2, 2] of float64",
+            ),
+            (
+                "relu_with_mean_backward",
+                (None, ROWS[0], X),
+                "grad_mean must have shape [N, C] and the dtype of the mean, got [3] of float32",
+            ),
+            (
+                "class_means",
+                (ROWS, LABELS[:3], 3, -100),
+                "labels must have shape [4], got [3]",
+            ),
+            (
+                "class_means",
+                (ROWS, LABELS.short(), 3, -100),
+                "labels must be int64 or int32, got int16",
+            ),
+            (
+                "class_means_backward",
+                (ROWS, LABELS, LABELS.int(), -100, torch.float32),
+                "grad must have shape [K, C] and counts be int64 [K], got [4, 3] and [4] of int32",
+            ),
+            (
+                "class_means_backward",
+                (ROWS, LABELS, LABELS, -100, torch.float64),
+                "grad must be float64 for float64, got float32",
+            ),
+            (
+                "selectivity",
+                ([ROWS, ROWS[:3]], LABELS, 3, 1e-6, -100),
+                "activations must have the same number of samples, got 3 and 4",
+            ),
+            ("eigvalsh", (X[0, :, :1],), "a must have shape [B, M, M], got [3, 1, 2]"),
+            ("eigvalsh", (ROWS[0, 0],), "a must have shape [B, M, M], got []"),
+            ("eigh", (X[0].half(),), "a must be float32 or float64, got float16"),
+            (
+                "rayleigh_quotients",
+                (X[0], X),
+                "vectors must be like a, got [4, 3, 2, 2] of float32",
+            ),
+            (
+                "power_law_penalty",
+                (ROWS, ROWS[0], 1.0, 1, 2),
+                "kappa must hold one value for each spectrum, in its dtype, got [3] of float32",
+            ),
+            (
+                "power_law_penalty",
+                (LABELS[None], None, 1.0, 1, 2),
+                "spectrum must be float32 or float64, got int64",
+            ),
+        ],
+    )
+    def test_what_came_is_told(self, name: str, arguments: tuple, message: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(message) + "$"):
+            getattr(torch.ops.selkern, name)(*arguments)
 
 
 def _random_slice(generator: random.Random) -> torch.Tensor:

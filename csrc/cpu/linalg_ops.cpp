@@ -34,7 +34,7 @@ struct Cpu {
 Tensor rayleigh_quotients(const Tensor& a, const Tensor& vectors) {
   check_matrices(a);
   check(sizes_of(vectors) == sizes_of(a) && vectors.scalar_type() == a.scalar_type(),
-        "vectors must be like a");
+        "vectors must be like a, got ", KindOf{vectors});
   Tensor quotients = empty({a.size(0), a.size(1)}, a.scalar_type(), a);
   if (a.numel() == 0) return quotients;
   const Tensor matrices = torch::stable::contiguous(a);
