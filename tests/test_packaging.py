@@ -95,6 +95,27 @@ def import_error(folder: Path, **environment: str) -> str:
     return finished.stderr[finished.stderr.rindex("ImportError: ") :]
 
 
+def functions_with_avx(binary: Path) -> set[str]:
+    """Return the names of the x86-64 functions with an instruction of AVX, AVX2 or AVX-512."""
+    listing = subprocess.run(
+        ["objdump", "--disassemble", "--demangle", binary],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    if "file format elf64-x86-64" not in listing:
+        return set()
+    functions, function = set(), ""
+    for line in listing.splitlines():
+        if line.endswith(">:"):
+            function = line.partition("<")[2].removesuffix(">:")
+        # The address, the bytes and the instruction; they begin with a VEX or an EVEX prefix, but
+        # for those of a segment and of the size of addresses.
+        elif re.match(r"[^\t]*\t(?:(?:64|65|67) )*(?:c4|c5|62) [^\t]*\t", line):
+            functions.add(function)
+    return functions
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder with a copy of the package, without the compiled part."""
@@ -226,6 +247,16 @@ class TestDescription:
         ).stdout
         assert "torch" in listing
         assert not re.findall(r"\b_Z\w*(?:2at|3c10|5torch)\w*", listing)
+
+    def test_only_kernels_for_avx_use_it(self) -> None:
+        """An inline function compiled for AVX may be the copy that everything else calls."""
+        if shutil.which("objdump") is None:
+            pytest.skip("objdump is not installed")
+        functions = functions_with_avx(BINARY)
+        kernels = {name for name in functions if re.search(r"\bavx(2|512)::", name)}
+        if not kernels:
+            pytest.skip("the binary is for another processor, or has no symbols")
+        assert functions == kernels
 
 
 class TestCommands:
