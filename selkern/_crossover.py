@@ -48,5 +48,4 @@ def shared_memory(device: torch.device) -> int | None:
 
 def shared_memory_of(size: int, dtype: torch.dtype) -> int:
     """Return the bytes that the CUDA kernel takes for a matrix, as in ``csrc/cuda/linalg.h``."""
-    threads = 32 if size <= 32 else _BLOCK_THREADS
-    return (size * (size | 1) + 6 * size + 2 * threads) * dtype.itemsize
+    return (size * (size | 1) + 6 * size + 2 * _BLOCK_THREADS) * dtype.itemsize

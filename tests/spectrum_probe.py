@@ -17,7 +17,7 @@ def spectrum_results(operators: object, dtype: torch.dtype) -> list[Tensor]:
 
 def _results_of_full_precision(operators: object, dtype: torch.dtype) -> list[Tensor]:
     results = []
-    for size in (6, 37):  # for a warp, and for a block
+    for size in (6, 17, 37, 70, 130):  # of each kernel
         matrices = normal((2, size, size), dtype)
         matrices[1, 3, 2] = torch.nan
         results += [operators.eigvalsh(matrices), *operators.eigh(matrices)]

@@ -110,7 +110,7 @@ def barriers_in_the_sources() -> set[str]:
         for path in SOURCES.glob("*.cu*")
         if not (EMULATED_SOURCES / path.name).exists()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(r"\b(__sync(threads|warp)\w*|team_barrier<\w+>)\(", line)
+        if re.search(r"\b(__sync(threads|warp)\w*|team_barrier<[\w:]+>)\(", line)
     }
 
 

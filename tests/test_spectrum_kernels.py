@@ -7,6 +7,7 @@ import torch
 from cases import DTYPES, LAYOUTS, assert_same_bits, case_name, result_dtype
 from spectra import (
     HARD_MATRICES,
+    HARD_SPECTRA,
     RESULT_DTYPES,
     assert_eigenvalues,
     assert_eigenvectors,
@@ -24,6 +25,7 @@ from selkern import _crossover
 SIZES = [1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 34, 48, 63, 64, 65, 96, 97, 100, 127, 128, 129]
 LARGEST = {torch.float32: 237, torch.float64: 165}
 VALUE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+HARD = HARD_MATRICES | HARD_SPECTRA
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 
@@ -54,14 +56,51 @@ def test_eigensolver_at_every_size(
 
 
 @RESULT_DTYPES
-@pytest.mark.parametrize("size", [3, 32, 33, 70])
-@pytest.mark.parametrize("name", HARD_MATRICES)
+@pytest.mark.parametrize("size", [3, 16, 32, 33, 64, 70, 128])
+@pytest.mark.parametrize("name", HARD)
 def test_hard_matrices(name: str, size: int, dtype: torch.dtype, device: torch.device) -> None:
-    check_solver(HARD_MATRICES[name](size).to(dtype)[None], device)
+    check_solver(HARD[name](size).to(dtype)[None], device)
 
 
 @RESULT_DTYPES
-@pytest.mark.parametrize("size", [1, 7, 32, 33, 70])
+@pytest.mark.parametrize("size", [1, 7, 16, 17, 32])
+def test_small_matrices_have_the_same_eigenvalues_with_and_without_vectors(
+    size: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    a = torch.stack([symmetric(size), HARD_MATRICES["fewer_samples"](size)]).to(device, dtype)
+    assert_same_bits([operators().eigvalsh(a)], [operators().eigh(a)[0]])
+
+
+@RESULT_DTYPES
+@pytest.mark.parametrize("size", [7, 16, 32, 64, 100, 128])
+def test_vectors_are_orthonormal_to_the_last_digits(
+    size: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    names = ["indefinite", "power_law", "falling_with_both_signs", "duplicated_units"]
+    a = torch.stack([HARD[name](size) for name in names]).to(device, dtype)
+    vectors = operators().eigh(a)[1].cpu().double()
+    excess = vectors.mT @ vectors - torch.eye(size, dtype=torch.float64)
+    assert excess.abs().max() <= (2e-6 if dtype == torch.float32 else 2e-14)
+
+
+@RESULT_DTYPES
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+def test_entries_at_both_ends_of_the_range(
+    size: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    matrix = torch.eye(size, dtype=torch.float64)
+    matrix += torch.diag(torch.full((size - 1,), 0.2, dtype=torch.float64), -1)
+    ends = torch.finfo(dtype)
+    for scale in (0.6 * ends.max, 0.3 * ends.max, ends.tiny, 0.17 * ends.tiny):
+        a = (matrix * scale).to(device, dtype)[None]
+        for values in (operators().eigvalsh(a), operators().eigh(a)[0]):
+            assert_eigenvalues(
+                (values.cpu().double() / scale).to(dtype), expected_eigenvalues(matrix[None])
+            )
+
+
+@RESULT_DTYPES
+@pytest.mark.parametrize("size", [1, 7, 16, 33, 70])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_matrix_that_is_not_finite_leaves_the_others_alone(
     value: float, size: int, dtype: torch.dtype, device: torch.device
@@ -74,7 +113,7 @@ def test_a_matrix_that_is_not_finite_leaves_the_others_alone(
         assert_same_bits([result[[0, 1, 3]]], [before[[0, 1, 3]]])
 
 
-@pytest.mark.parametrize("size", [6, 40])
+@pytest.mark.parametrize("size", [6, 20, 40, 70])
 def test_a_matrix_has_the_same_eigenvalues_anywhere_in_a_batch(
     size: int, device: torch.device
 ) -> None:
@@ -127,7 +166,7 @@ def test_matrices_are_refused_from_the_size_on_that_goes_to_torch(
 
 
 @RESULT_DTYPES
-@pytest.mark.parametrize("size", [24, 60])
+@pytest.mark.parametrize("size", [16, 24, 60, 128])
 def test_eigenvalues_of_clusters(size: int, dtype: torch.dtype, device: torch.device) -> None:
     """Half of them equal, the others apart by as little as the dtype shows."""
     near = 1 + torch.arange(size // 4, dtype=torch.float64) * torch.finfo(dtype).eps

@@ -98,7 +98,7 @@ def spectra(dtype: torch.dtype, device: torch.device) -> Results:
         variances = operators.basis_spectrum(part, 0.5)[0]
         results += [variances, *operators.basis_penalty(part, None, 0.5, 1.0, 3, 140)]
         results += operators.power_law_penalty(variances, None, 1.5, 3, 140)
-    for size in (1, 7, 32, 33, 100):
+    for size in (1, 7, 16, 17, 32, 33, 64, 100, 128, 129):
         matrices = (x[:, :size, :size] + x[:, :size, :size].mT).to(dtype).to(device)
         values, vectors = operators.eigh(matrices)
         # Vectors may differ by their signs.

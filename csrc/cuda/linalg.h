@@ -10,20 +10,14 @@
 
 namespace selkern::cuda {
 
-// A matrix of up to this size has a warp to itself, a larger one a block.
-constexpr int64_t largest_warp_matrix = warp_threads;
-
 // Rows of a matrix in shared memory: of an odd length, so that the threads of a warp that each read
 // a row all ask other banks.
 SELKERN_HOST_DEVICE constexpr int64_t row_stride(int64_t size) { return size | 1; }
 
-constexpr int eigensolver_threads(int64_t size) {
-  return size <= largest_warp_matrix ? warp_threads : block_threads;
-}
-
-// Shared memory that the eigensolver takes for a matrix, with or without eigenvectors.
+// Shared memory that the eigensolver takes for a matrix, with or without eigenvectors, where it
+// makes it tridiagonal: it can always do that.
 constexpr int64_t eigensolver_bytes(int64_t size, DType dtype) {
-  return (size * row_stride(size) + 6 * size + 2 * eigensolver_threads(size)) * element_size(dtype);
+  return (size * row_stride(size) + 6 * size + 2 * block_threads) * element_size(dtype);
 }
 
 // Of a matrix for which a block of the current device has shared memory.

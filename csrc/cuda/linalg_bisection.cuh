@@ -8,14 +8,14 @@ namespace selkern::cuda {
 
 // Threads that lie side by side look for the same eigenvalue, and cut its interval at some points
 // each. What they agree on depends on the matrix alone, and keeps the eigenvalues in order.
-template <typename T, int threads>
+template <typename T>
 class Bisection {
  public:
-  using Memory = EigensolverMemory<T, threads>;
+  using Memory = EigensolverMemory<T>;
 
   __device__ __forceinline__ explicit Bisection(const Memory& memory)
       : memory_(memory), size_(memory.size) {
-    while (2 * searchers_ * size_ <= threads && searchers_ < warp_threads) searchers_ *= 2;
+    while (2 * searchers_ * size_ <= block_threads && searchers_ < warp_threads) searchers_ *= 2;
   }
 
   // The tridiagonal matrix is there for all threads. Calls store(index, eigenvalue) once for each.
@@ -51,7 +51,7 @@ class Bisection {
 
  private:
   // As many as hide the latency of a division.
-  static constexpr int points = threads == warp_threads ? 4 : 2;
+  static constexpr int points = 2;
 
   __device__ __forceinline__ int group_start() const {
     return memory_.lane() / searchers_ * searchers_;

@@ -1,4 +1,4 @@
-// Where the eigensolver keeps a matrix, and the threads that share it.
+// Where a block keeps a matrix that it makes tridiagonal, and the threads that share it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,6 @@
 
 #include "cuda/linalg.h"
 #include "cuda/shared_memory.cuh"
-#include "cuda/team_barrier.cuh"
 #include "cuda/warp.cuh"
 
 namespace selkern::cuda {
@@ -28,14 +27,14 @@ struct alignas(2 * sizeof(T)) Rotation {
 };
 
 // Dynamic shared memory of eigensolver_bytes.
-template <typename T, int threads>
+template <typename T>
 struct EigensolverMemory {
-  static constexpr int warps = threads / warp_threads;
+  static constexpr int warps = block_threads / warp_threads;
 
   int size;
   int stride;             // of the matrix's rows
   RowUpdate<T>* updates;  // [size]
-  T* shares;              // [2, threads]
+  T* shares;              // [2, block_threads]
   T* diagonal;            // [size] of the tridiagonal matrix
   T* off_diagonal;        // [size]
   T* matrix;              // [size, stride]
@@ -45,7 +44,7 @@ struct EigensolverMemory {
         stride(int(row_stride(matrix_size))),
         updates(dynamic_shared<RowUpdate<T>>()),
         shares(reinterpret_cast<T*>(updates + size)),
-        diagonal(shares + 2 * threads),
+        diagonal(shares + 2 * block_threads),
         off_diagonal(diagonal + size),
         matrix(off_diagonal + size) {}
 
@@ -62,7 +61,7 @@ struct EigensolverMemory {
 
 // How the rows and columns from `first` on are dealt out: a warp takes 32 columns and, where there
 // are more warps than that, every rows_apart-th row.
-template <typename T, int threads>
+template <typename T>
 struct TrailingTile {
   int columns;  // of all warps, a multiple of 32
   int rows_apart;
@@ -71,7 +70,7 @@ struct TrailingTile {
   bool is_idle;
   int share;  // where this thread's share of the column's sum goes
 
-  __device__ __forceinline__ TrailingTile(const EigensolverMemory<T, threads>& memory, int first) {
+  __device__ __forceinline__ TrailingTile(const EigensolverMemory<T>& memory, int first) {
     const int groups = (memory.size - first + warp_threads - 1) / warp_threads;
     const int row_group = quotient(memory.warp(), groups);
     const int offset = (memory.warp() - row_group * groups) * warp_threads + memory.lane();

@@ -2,17 +2,17 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/linalg_math.cuh"
 #include "cuda/linalg_memory.cuh"
-#include "cuda/linalg_tridiagonal.cuh"
 
 namespace selkern::cuda {
 
 // Sweeps follow each other in one lane, each from the tridiagonal matrix that the last has left.
-// Meanwhile the other warps, where there are any, apply the last one's rotations to the vectors.
-template <typename T, int threads>
+// Meanwhile the other warps apply the last one's rotations to the vectors.
+template <typename T>
 class QlIteration {
  public:
-  using Memory = EigensolverMemory<T, threads>;
+  using Memory = EigensolverMemory<T>;
 
   __device__ __forceinline__ explicit QlIteration(const Memory& memory)
       : memory_(memory), size_(memory.size), blocks_(reinterpret_cast<Block*>(memory.shares)) {}
@@ -24,7 +24,7 @@ class QlIteration {
     for (int sweep = 0; sweep <= most_sweeps_per_row * size_; ++sweep) {
       if (memory_.warp() == 0) chase(last.first, sweep % 2);
       if (first_row < size_ && sweep > 0) turn_rows(last, memory_.rotations((sweep + 1) % 2));
-      team_barrier<threads>();
+      __syncthreads();
       last = blocks_[sweep % 2];
       if (last.first >= last.last) return true;
     }
@@ -126,16 +126,13 @@ class QlIteration {
     return turned;
   }
 
-  static constexpr bool is_alone = threads == warp_threads;
-  static constexpr int turning_threads = is_alone ? threads : threads - warp_threads;
+  static constexpr int turning_threads = block_threads - warp_threads;
 
   const Memory& memory_;
   const int size_;
   Block* const blocks_;  // of the last two sweeps
-  // Of this thread; the warp that chases turns none unless it is alone.
-  const int first_row = is_alone              ? int(threadIdx.x)
-                        : memory_.warp() == 0 ? size_
-                                              : int(threadIdx.x) - warp_threads;
+  // Of this thread; the warp that chases turns none.
+  const int first_row = memory_.warp() == 0 ? size_ : int(threadIdx.x) - warp_threads;
 };
 
 }  // namespace selkern::cuda

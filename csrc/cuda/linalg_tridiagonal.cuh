@@ -2,42 +2,18 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/linalg_math.cuh"
 #include "cuda/linalg_memory.cuh"
 
 namespace selkern::cuda {
 
-struct DeviceMath {
-  __device__ __forceinline__ static float square_root(float x) { return sqrtf(x); }
-  __device__ __forceinline__ static double square_root(double x) { return sqrt(x); }
-
-  __device__ __forceinline__ static float multiply_add(float a, float b, float c) {
-    return fmaf(a, b, c);
-  }
-  __device__ __forceinline__ static double multiply_add(double a, double b, double c) {
-    return fma(a, b, c);
-  }
-
-  // The instruction's result, once refined. Of a normal number: rsqrtf makes a detour around the
-  // others, of which this one makes zeros.
-  __device__ __forceinline__ static float inverse_square_root(float x) {
-#if defined(__CUDA_ARCH__)
-    float y;
-    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-#else
-    const float y = rsqrtf(x);
-#endif
-    return fmaf(0.5f * y, fmaf(-x * y, y, 1.0f), y);
-  }
-  __device__ __forceinline__ static double inverse_square_root(double x) { return rsqrt(x); }
-};
-
 // Reflection k, I - v v^T with |v|^2 = 2, makes column k zero below its off-diagonal element. v
 // takes that column's place, and has no entries up to row k. A sweep over the matrix makes the
 // update of one reflection and multiplies the result with the vector of the next.
-template <typename T, int threads>
+template <typename T>
 class TridiagonalReduction {
  public:
-  using Memory = EigensolverMemory<T, threads>;
+  using Memory = EigensolverMemory<T>;
 
   __device__ __forceinline__ explicit TridiagonalReduction(const Memory& memory)
       : memory_(memory), size_(memory.size) {}
@@ -48,12 +24,12 @@ class TridiagonalReduction {
     for (int k = 0; k < size_; ++k) {
       if (memory_.warp() == 0) make_reflector(k, columns, rows_apart);
       if (k == size_ - 1) return;
-      team_barrier<threads>();
-      const TrailingTile<T, threads> tile(memory_, k + 1);
+      __syncthreads();
+      const TrailingTile<T> tile(memory_, k + 1);
       if (!tile.is_idle) sweep(tile);
       columns = tile.columns;
       rows_apart = tile.rows_apart;
-      team_barrier<threads>();
+      __syncthreads();
     }
   }
 
@@ -114,7 +90,7 @@ class TridiagonalReduction {
     return {share, v_k, sum_of_shares(memory_.shares, 0, columns, rows_apart) - share * v_k};
   }
 
-  __device__ __forceinline__ void sweep(const TrailingTile<T, threads>& tile) const {
+  __device__ __forceinline__ void sweep(const TrailingTile<T>& tile) const {
     constexpr int batch = 4;
     const RowUpdate<T> own = memory_.updates[tile.column];
     T sums[batch] = {};
@@ -152,10 +128,10 @@ class TridiagonalReduction {
 
 // The product of the reflections, from the last to the first: what precedes reflection k is the
 // identity in the rows and columns up to k + 1, so that it can grow where the vectors were.
-template <typename T, int threads>
+template <typename T>
 class ReflectorProduct {
  public:
-  using Memory = EigensolverMemory<T, threads>;
+  using Memory = EigensolverMemory<T>;
 
   __device__ __forceinline__ explicit ReflectorProduct(const Memory& memory)
       : memory_(memory), size_(memory.size) {}
@@ -164,9 +140,9 @@ class ReflectorProduct {
   __device__ void run() const {
     int columns = 0, rows_apart = 0;
     for (int k = size_ - 2; k >= 0; --k) {
-      const TrailingTile<T, threads> tile(memory_, k + 1);
+      const TrailingTile<T> tile(memory_, k + 1);
       if (!tile.is_idle) {
-        const T* shares = memory_.shares + (k + 1) % 2 * threads;
+        const T* shares = memory_.shares + (k + 1) % 2 * block_threads;
         const T dot = tile.column == k + 1
                           ? memory_.at(k + 1, k)
                           : sum_of_shares(shares, tile.column - (k + 2), columns, rows_apart);
@@ -174,9 +150,9 @@ class ReflectorProduct {
       }
       columns = tile.columns;
       rows_apart = tile.rows_apart;
-      team_barrier<threads>();
+      __syncthreads();
     }
-    for (int i = int(threadIdx.x); i < size_; i += threads) {
+    for (int i = int(threadIdx.x); i < size_; i += block_threads) {
       memory_.at(0, i) = T(i == 0);
       memory_.at(i, 0) = T(i == 0);
     }
@@ -184,8 +160,7 @@ class ReflectorProduct {
 
  private:
   // Of a column; dot: its product with v.
-  __device__ __forceinline__ void reflect(const TrailingTile<T, threads>& tile, int k,
-                                          T dot) const {
+  __device__ __forceinline__ void reflect(const TrailingTile<T>& tile, int k, T dot) const {
     constexpr int batch = 4;
     T sums[batch] = {};
     const auto before = [&](int row) {
@@ -215,7 +190,7 @@ class ReflectorProduct {
       memory_.at(row, tile.column) = entry;
       sums[0] += entry * of_next(row);
     }
-    memory_.shares[k % 2 * threads + tile.share] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    memory_.shares[k % 2 * block_threads + tile.share] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
   const Memory& memory_;
