@@ -19,8 +19,8 @@ IS_CXX := -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh'
 SOURCES := $(shell find csrc $(IS_CXX))
 CXX_FILES := $(SOURCES) $(shell find tests tools $(IS_CXX))
 KERNEL_TESTS := tests/test_pooling.py tests/test_selectivity.py tests/test_autograd.py \
-	tests/test_kernels.py tests/test_spectrum_kernels.py tests/test_centered_products.py \
-	tests/test_attack_steps.py tests/test_emulation.py
+	tests/test_kernels.py tests/test_map_kernels.py tests/test_spectrum_kernels.py \
+	tests/test_centered_products.py tests/test_attack_steps.py tests/test_emulation.py
 BUILD_FILES := pyproject.toml setup.py tools/cuda_build.py selkern/_version.py $(SOURCES)
 
 # All that tests need.

@@ -185,10 +185,14 @@ class TestRules:
     @pytest.mark.parametrize(
         ("name", "loads", "stores"),
         [
-            ("spatial_mean_kernel<float, 24>", 36, 0),
-            ("spatial_mean_kernel<double, 1>", 48, 0),
-            ("relu_with_mean_kernel<float>", 12, 12),
-            ("relu_with_mean_backward_kernel<float>", 24, 12),
+            ("spatial_means_kernel<float, 24>", 36, 0),
+            ("spatial_means_kernel<double, 192>", 48, 0),
+            ("spatial_mean_kernel<float, RowGroups>", 4, 0),
+            ("spatial_mean_kernel<float, UnitsLastScalar>", 0, 0),
+            ("relu_with_mean_kernel<float, LongRows>", 4, 4),
+            ("relu_with_mean_kernel<float, UnitsLastScalar>", 0, 0),
+            ("relu_with_mean_backward_kernel<float, UnitsLast>", 8, 4),
+            ("relu_with_mean_backward_kernel<float, UnitsLastScalar>", 0, 0),
             ("class_means_kernel<float, 4>", 4, 0),
             ("class_means_kernel<float, 1>", 0, 0),
             ("class_means_backward_kernel<float, 4>", 0, 1),
@@ -216,8 +220,9 @@ class TestRules:
         assert "no __launch_bounds__" in fault
 
     def test_renamed_kernel(self) -> None:
-        named = ["spatial_mean_kernel<float, 1>", "spatial_mean_kernel<double, 1>"]
-        named += ["relu_with_mean_kernel<float>", "relu_with_mean_backward_kernel<float>"]
+        named = ["spatial_means_kernel<float, 24>", "spatial_means_kernel<double, 24>"]
+        named += ["spatial_mean_kernel<float, RowGroups>", "relu_with_mean_kernel<float, LongRows>"]
+        named += ["relu_with_mean_backward_kernel<float, UnitsLast>"]
         named += ["class_means_kernel<float, 4>", "class_means_backward_kernel<float, 4>"]
         named += ["center_kernel<float>", "basis_spectrum_kernel<float>"]
         named += ["linf_step_kernel<float, 4>"]

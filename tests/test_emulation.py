@@ -32,6 +32,7 @@ ORDERS = [("forward", 0), ("reversed", 0), *(("random", seed) for seed in range(
 # Each way that a kernel deals out its work, with as few threads as it takes.
 SHAPES = [
     ((2, 100, 7, 7), "contiguous"),
+    ((2, 60, 1, 3), "contiguous"),
     ((2, 72, 9, 9), "units_last"),
     ((2, 3, 9, 9), "units_last"),
     ((1, 2, 97, 95), "contiguous"),
@@ -186,5 +187,5 @@ def test_a_race_is_reported_with_both_lines() -> None:
     done = watch_for_races("float32", skipped_barrier=barrier)
     assert done.returncode != 0
     assert "data race" in done.stderr
-    assert "csrc/cuda/vectors.cuh" in done.stderr  # what wrote
+    assert "csrc/cuda/pooling_vector_sums.cuh" in done.stderr  # what wrote
     assert "sum_of_row" in done.stderr  # what read

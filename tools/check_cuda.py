@@ -24,13 +24,14 @@ TABLE = ROOT / "csrc" / "cuda" / "resources_sm_90.md"
 UPDATE = "make cuda-check ARGS=--update"
 
 # Kernels that stream through activations, by name and leading template arguments: how many
-# instructions at least load, and store, 128 bits. Each of the three ways to walk over maps, for
-# each dtype, has four loads in flight, and the gradient of relu two inputs.
+# instructions at least load, and store, 128 bits. Each way to walk over maps has four loads in
+# flight; the kernel for many layers has three ways for each dtype, the gradient of relu two inputs.
 STREAMING = {
-    r"spatial_mean_kernel<float\b": {"load": 3 * 3 * 4},
-    r"spatial_mean_kernel<double\b": {"load": 4 * 3 * 4},
-    r"relu_with_mean_kernel\b": {"load": 3 * 4, "store": 3 * 4},
-    r"relu_with_mean_backward_kernel\b": {"load": 3 * 4 * 2, "store": 3 * 4},
+    r"spatial_means_kernel<float\b": {"load": 3 * 3 * 4},
+    r"spatial_means_kernel<double\b": {"load": 4 * 3 * 4},
+    r"spatial_mean_kernel<[^,]+, (?!UnitsLastScalar\b)": {"load": 4},
+    r"relu_with_mean_kernel<[^,]+, (?!UnitsLastScalar\b)": {"load": 4, "store": 4},
+    r"relu_with_mean_backward_kernel<[^,]+, (?!UnitsLastScalar\b)": {"load": 4 * 2, "store": 4},
     r"class_means_kernel<[^,]+, (?!1\b)": {"load": 4},
     r"class_means_backward_kernel<[^,]+, (?!1\b)": {"store": 1},
     # Twice over the samples.

@@ -16,9 +16,11 @@ from torch import Tensor
 import selkern
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# Many maps a block, one map, parts of a map; units in vectors and alone; one position; rows.
+# Many maps a block, short maps, one map, parts of a map; units in vectors and alone; one position;
+# rows.
 SHAPES = (
     (3, 37, 7, 7),
+    (3, 37, 1, 3),
     (1, 2, 65, 67),
     (1, 1, 150, 151),
     (2, 72, 20, 20),

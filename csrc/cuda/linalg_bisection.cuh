@@ -80,7 +80,17 @@ class Bisection {
     return {low - margin, high + margin};
   }
 
-  __device__ __forceinline__ static float quotient(float a, float b) { return __fdividef(a, b); }
+  // Pivots keep away from zero and stay far below what the reciprocal flushes to zero: the detours
+  // of __fdividef around such numbers are not needed.
+  __device__ __forceinline__ static float quotient(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+    return a * reciprocal;
+#else
+    return a / b;
+#endif
+  }
   __device__ __forceinline__ static double quotient(double a, double b) { return a / b; }
 
   // Sturm's count: the negative pivots of the matrix less x times the identity.

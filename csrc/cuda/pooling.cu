@@ -11,6 +11,12 @@
 namespace selkern::cuda {
 namespace {
 
+template <typename Function>
+void for_dtype_and_kind(DType dtype, MapKind kind, Function function) {
+  for_dtype(dtype,
+            [&](auto type) { for_map_kind(kind, [&](auto maps) { function(type, maps); }); });
+}
+
 // ------------------------------------------------------------------------------ means of layers
 
 template <int capacity>
@@ -23,9 +29,15 @@ struct LayersParams {
   MapReduction tasks[capacity];
 };
 
+template <typename T>
+__device__ __forceinline__ void reduce(const MapReduction& task, unsigned block) {
+  const MapReducer<T, false> reducer(task, block);
+  for_map_kind(task.plan.kind, [&](auto kind) { reducer.run(kind); });
+}
+
 // Widest is double where a layer is float64, so that only then code for float64 is there.
 template <typename Widest, int capacity>
-__global__ __launch_bounds__(block_threads) void spatial_mean_kernel(
+__global__ __launch_bounds__(block_threads, 3) void spatial_means_kernel(
     const __grid_constant__ LayersParams<capacity> params) {
   unsigned block = blockIdx.x;
   if (params.sort) {
@@ -38,13 +50,13 @@ __global__ __launch_bounds__(block_threads) void spatial_mean_kernel(
   const MapReduction& task = params.tasks[layer];
   switch (task.dtype) {
     case DType::float16:
-      return MapReducer<__half, false>(task, block).run();
+      return reduce<__half>(task, block);
     case DType::bfloat16:
-      return MapReducer<__nv_bfloat16, false>(task, block).run();
+      return reduce<__nv_bfloat16>(task, block);
     case DType::float32:
-      return MapReducer<float, false>(task, block).run();
+      return reduce<float>(task, block);
     case DType::float64:
-      if constexpr (std::is_same_v<Widest, double>) MapReducer<double, false>(task, block).run();
+      if constexpr (std::is_same_v<Widest, double>) reduce<double>(task, block);
   }
 }
 
@@ -79,8 +91,8 @@ void launch_layers(const SpatialMeanParams* layers, const MapPlan* plans, void* 
     blocks += plans[l].blocks();
     has_float64 = has_float64 || layers[l].dtype == DType::float64;
   }
-  const auto kernel =
-      has_float64 ? &spatial_mean_kernel<double, capacity> : &spatial_mean_kernel<float, capacity>;
+  const auto kernel = has_float64 ? &spatial_means_kernel<double, capacity>
+                                  : &spatial_means_kernel<float, capacity>;
   launch(kernel, blocks + params.sort, block_threads, stream, params);
 }
 
@@ -116,18 +128,32 @@ void add_shares(const SpatialMeanParams& params, const MapPlan& plan, const void
   launch(kernel, divide_up(count, block_threads), block_threads, stream, sums);
 }
 
-// ------------------------------------------------------------------------------------------ relu
+// ------------------------------------------------------------------------------ one set of maps
 
-template <typename T>
-__global__ __launch_bounds__(block_threads) void relu_with_mean_kernel(
+// Of a multiprocessor. Named in all launch bounds, because the compiler that may choose saves
+// registers by spilling them or by waiting for one load before it asks for the next.
+template <typename Kind, bool with_relu>
+constexpr int resident_blocks =
+    std::is_same_v<Kind, LongRows> || (std::is_same_v<Kind, RowGroups> && !with_relu) ? 5 : 4;
+
+template <typename T, typename Kind>
+__global__
+__launch_bounds__(block_threads, (resident_blocks<Kind, false>)) void spatial_mean_kernel(
     const __grid_constant__ MapReduction task) {
-  MapReducer<T, true>(task, blockIdx.x).run();
+  MapReducer<T, false>(task, blockIdx.x).run(Kind{});
 }
 
-template <typename T>
-__global__ __launch_bounds__(block_threads) void relu_with_mean_backward_kernel(
+template <typename T, typename Kind>
+__global__
+__launch_bounds__(block_threads, (resident_blocks<Kind, true>)) void relu_with_mean_kernel(
+    const __grid_constant__ MapReduction task) {
+  MapReducer<T, true>(task, blockIdx.x).run(Kind{});
+}
+
+template <typename T, typename Kind>
+__global__ __launch_bounds__(block_threads, 4) void relu_with_mean_backward_kernel(
     const __grid_constant__ ReluBackward task) {
-  ReluDifferentiator<T>(task, blockIdx.x).run();
+  ReluDifferentiator<T>(task, blockIdx.x).run(Kind{});
 }
 
 }  // namespace
@@ -139,17 +165,20 @@ MapPlan plan_of(const SpatialMeanParams& params, bool can_split) {
 
 void launch_spatial_mean(const SpatialMeanParams& params, const MapPlan& plan, void* shares,
                          cudaStream_t stream) {
-  void* means = plan.splits == 1 ? params.mean : shares;
-  launch_layers<1>(&params, &plan, &means, 1, nullptr, nullptr, stream);
+  const auto task = reduction_of(params, plan, plan.splits == 1 ? params.mean : shares);
+  for_dtype_and_kind(params.dtype, plan.kind, [&](auto type, auto kind) {
+    launch(&spatial_mean_kernel<typename decltype(type)::type, decltype(kind)>, plan.blocks(),
+           block_threads, stream, task);
+  });
   add_shares(params, plan, shares, stream);
 }
 
 void launch_relu_with_mean(const SpatialMeanParams& params, const MapPlan& plan, void* shares,
                            cudaStream_t stream) {
   const auto task = reduction_of(params, plan, plan.splits == 1 ? params.mean : shares);
-  for_dtype(params.dtype, [&](auto tag) {
-    launch(&relu_with_mean_kernel<typename decltype(tag)::type>, plan.blocks(), block_threads,
-           stream, task);
+  for_dtype_and_kind(params.dtype, plan.kind, [&](auto type, auto kind) {
+    launch(&relu_with_mean_kernel<typename decltype(type)::type, decltype(kind)>, plan.blocks(),
+           block_threads, stream, task);
   });
   add_shares(params, plan, shares, stream);
 }
@@ -169,9 +198,9 @@ void launch_relu_with_mean_backward(const ReluWithMeanBackwardParams& params, cu
   task.grad_mean = params.grad_mean;
   task.grad_mean_stride = params.grad_mean_stride;
   task.units = params.layout.units;
-  for_dtype(params.dtype, [&](auto tag) {
-    launch(&relu_with_mean_backward_kernel<typename decltype(tag)::type>, task.plan.blocks(),
-           block_threads, stream, task);
+  for_dtype_and_kind(params.dtype, task.plan.kind, [&](auto type, auto kind) {
+    launch(&relu_with_mean_backward_kernel<typename decltype(type)::type, decltype(kind)>,
+           task.plan.blocks(), block_threads, stream, task);
   });
 }
 

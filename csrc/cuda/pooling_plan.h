@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <numeric>
 
 #include "common/map_layout.h"
 #include "cuda/block.h"
@@ -11,6 +12,8 @@
 namespace selkern::cuda {
 
 constexpr int stage_bytes = block_threads * loads_in_flight * vector_bytes;
+constexpr int64_t most_edges = 512;      // vectors of a block that hold the end of a map
+constexpr int64_t enough_blocks = 1024;  // to fill a GPU
 
 enum class MapKind {
   row_groups,         // planar: a block takes as many whole maps as fit its stage
@@ -28,9 +31,12 @@ struct MapStrides {
 
 struct MapPlan {
   MapKind kind;
-  int lanes;        // units-last: threads side by side across units, a power of two
-  int64_t samples;  // where all is dense, samples are folded into units
-  int64_t units;    // of a sample
+  // A power of two. Units-last: threads side by side across units. Row groups: threads that add up
+  // one map.
+  int lanes;
+  uint32_t reciprocal;  // row groups: i / positions = i * reciprocal >> 32 for i in a tile
+  int64_t samples;      // where all is dense, samples are folded into units
+  int64_t units;        // of a sample
   int64_t positions;
   int64_t tile_units;       // maps of a block
   int64_t tiles;            // of a sample
@@ -75,12 +81,32 @@ inline bool vectors_of_units_align(const MapTensor& tensor, const MapPlan& plan,
 
 // Splits so that small batches too fill a GPU, but not below `least` positions a block.
 inline void choose_splits(MapPlan& plan, int64_t least) {
-  constexpr int64_t enough_blocks = 1024, most_splits = 64;
+  constexpr int64_t most_splits = 64;
   const int64_t tiles = std::max<int64_t>(1, plan.samples * plan.tiles);
   const int64_t wanted = std::min(divide_up(enough_blocks, tiles), most_splits);
   const int64_t splits = std::max<int64_t>(1, std::min(wanted, plan.positions / least));
   plan.split_positions = std::max<int64_t>(1, divide_up(plan.positions, splits));
   plan.splits = std::max<int64_t>(1, divide_up(plan.positions, plan.split_positions));
+}
+
+// As many whole maps as fit, and where blocks can have whole vectors, only those. Two stages where
+// they still fill a GPU, because what a block does but once takes long.
+inline void plan_row_groups(MapPlan& plan, int64_t row_bytes, int64_t vector) {
+  plan.kind = MapKind::row_groups;
+  int64_t most = stage_bytes / row_bytes;
+  if (plan.positions >= vector) {
+    const bool many = plan.samples * plan.units * row_bytes >= 2 * stage_bytes * enough_blocks;
+    const bool fit = vector > 2;  // sums of two stages of vectors of two elements do not
+    most = std::min((many && fit ? 2 : 1) * stage_bytes / row_bytes, most_edges);
+  }
+  if (most < plan.units) most -= most % std::min(most, vector / std::gcd(vector, plan.positions));
+  plan.tile_units = std::min(plan.units, most);
+  plan.lanes = 1;
+  while (plan.lanes < warp_threads && 2 * plan.lanes * plan.tile_units <= block_threads) {
+    plan.lanes *= 2;
+  }
+  // Exact because i * positions stays below 2^32.
+  plan.reciprocal = uint32_t(0xffffffff / std::max<int64_t>(1, plan.positions) + 1);
 }
 
 // All tensors are of one kind and size. can_split: whether blocks may share the positions of a map.
@@ -118,8 +144,7 @@ inline MapPlan plan_maps(std::initializer_list<MapTensor> tensors, int element_s
     plan.tile_units = plan.lanes * width;
     least_positions = block_threads / plan.lanes * loads_in_flight;
   } else if (row_bytes <= stage_bytes && adjacent_rows) {
-    plan.kind = MapKind::row_groups;
-    plan.tile_units = std::min(plan.units, stage_bytes / row_bytes);
+    plan_row_groups(plan, row_bytes, vector);
     can_split = false;
   } else {
     plan.kind = MapKind::long_rows;

@@ -4,6 +4,7 @@
 #include "cuda/block_buffer.cuh"
 #include "cuda/numeric.cuh"
 #include "cuda/pooling_streams.cuh"
+#include "cuda/pooling_vector_sums.cuh"
 
 namespace selkern::cuda {
 
@@ -32,18 +33,10 @@ class MapReducer {
         means_(static_cast<R*>(task.means) +
                (tile_.split * plan_.samples + tile_.sample) * plan_.units + tile_.first_unit) {}
 
-  __device__ __forceinline__ void run() const {
-    switch (plan_.kind) {
-      case MapKind::row_groups:
-        return reduce_row_group();
-      case MapKind::long_rows:
-        return reduce_long_row();
-      case MapKind::units_last:
-        return reduce_units_last<vector_size<T>>();
-      case MapKind::units_last_scalar:
-        return reduce_units_last<1>();
-    }
-  }
+  __device__ __forceinline__ void run(RowGroups) const { reduce_row_group(); }
+  __device__ __forceinline__ void run(LongRows) const { reduce_long_row(); }
+  __device__ __forceinline__ void run(UnitsLast) const { reduce_units_last<vector_size<T>>(); }
+  __device__ __forceinline__ void run(UnitsLastScalar) const { reduce_units_last<1>(); }
 
  private:
   using R = Result<T>;
@@ -58,12 +51,6 @@ class MapReducer {
 
   __device__ __forceinline__ R mean(const CompensatedSum<R>& sum) const {
     return sum.value() / (R(plan_.positions) * scale_);
-  }
-
-  template <int width>
-  __device__ __forceinline__ static void rectify_pack(Pack<T, width>& pack) {
-#pragma unroll
-    for (int i = 0; i < width; ++i) pack.values[i] = rectify(pack.values[i]);
   }
 
   // What goes into a sum.
@@ -82,17 +69,64 @@ class MapReducer {
     return sums[0];
   }
 
-  // The maps pass through shared memory: loads are then vectors whatever the length of a map, and
-  // several maps can share a warp.
   __device__ void reduce_row_group() const {
+    constexpr int width = vector_size<T>;
     const int positions = int(plan_.positions);
     const int rows = int(min(plan_.tile_units, plan_.units - tile_.first_unit));
+    const int count = rows * positions;
+    if (positions < width) return reduce_short_rows(rows, positions);
+    const bool alike = aligned_alike(x_, y_);
+    const int shift = alike ? (width - elements_to_boundary(x_)) % width : 0;
+    const VectorSums<T> sums(positions, plan_.reciprocal, shift, scale_);
+    const int first = alike && shift > 0 ? 1 : 0;
+    const int last = alike ? int(unsigned(shift + count) / width) : 0;
+    const int begin = first * width - shift;
+    for_each_vector(x_ + begin, static_cast<const T*>(nullptr), last - first,
+                    [&](int v, auto pack, const auto&) {
+                      if constexpr (with_relu) {
+                        rectify_pack(pack);
+                        store(y_ + begin + v * width, pack);
+                      }
+                      sums.add(first + v, pack);
+                    });
+    // Few, unless x and y lie differently.
+    const int others = first + int(unsigned(shift + count + width - 1) / width) - last;
+    for (int i = threadIdx.x; i < others; i += block_threads) {
+      const int v = i < first ? i : last + i - first;
+      sums.add(v, reduce_elements(v * width - shift, count));
+    }
+    __syncthreads();
+    reduce_rows(rows,
+                [&](int row, int lane, int lanes) { return sums.sum_of_row(row, lane, lanes); });
+  }
+
+  // Those of a vector that are there.
+  __device__ __forceinline__ Pack<T, vector_size<T>> reduce_elements(int begin, int count) const {
+    Pack<T, vector_size<T>> pack;
+#pragma unroll
+    for (int k = 0; k < vector_size<T>; ++k) {
+      const int i = begin + k;
+      pack.values[k] = i >= 0 && i < count ? x_[i] : narrow<T>(0);
+    }
+    if constexpr (with_relu) {
+      rectify_pack(pack);
+#pragma unroll
+      for (int k = 0; k < vector_size<T>; ++k) {
+        const int i = begin + k;
+        if (i >= 0 && i < count) y_[i] = pack.values[k];
+      }
+    }
+    return pack;
+  }
+
+  // Maps of less than a vector pass through shared memory.
+  __device__ void reduce_short_rows(int rows, int positions) const {
     const bool alike = aligned_alike(x_, y_);
     // Vectors of x become vectors of the stage.
     const int shift = alike ? (vector_size<T> - elements_to_boundary(x_)) % vector_size<T> : 0;
     T* stage = block_buffer<T>() + shift;
     for_each_pack(x_, static_cast<const T*>(nullptr), int64_t(rows) * positions, alike,
-                  [&](int64_t i, auto pack, auto) {
+                  [&](int64_t i, auto pack, const auto&) {
                     if constexpr (with_relu) {
                       rectify_pack(pack);
                       store(y_ + i, pack);
@@ -100,38 +134,25 @@ class MapReducer {
                     store_shared(stage + i, pack);
                   });
     __syncthreads();
-
-    int lanes = 1;
-    while (lanes < warpSize && 2 * lanes * rows <= block_threads) lanes *= 2;
-    const int lane = int(threadIdx.x) % lanes;
-    for (int first = 0; first < rows; first += block_threads / lanes) {
-      const int row = first + int(threadIdx.x) / lanes;
+    reduce_rows(rows, [&](int row, int lane, int lanes) {
       auto sum = CompensatedSum<R>{};
-      if (row < rows) sum = sum_of_row(stage, row, lane, lanes, positions);
+      for (int p = lane; p < positions; p += lanes) sum.add(scaled(stage[row * positions + p]));
+      return sum;
+    });
+  }
+
+  // sum_of_row(row, lane, lanes): one lane's part.
+  template <typename SumOfRow>
+  __device__ __forceinline__ void reduce_rows(int rows, SumOfRow sum_of_row) const {
+    const int lanes = plan_.lanes;
+    const int lane = int(threadIdx.x) & (lanes - 1);
+    for (int i = 0; i < rows * lanes; i += block_threads) {
+      const int row = int(unsigned(i + threadIdx.x) >> (__ffs(lanes) - 1));
+      auto sum = CompensatedSum<R>{};
+      if (row < rows) sum = sum_of_row(row, lane, lanes);
       add_lanes(sum, lanes);
       if (row < rows && lane == 0) means_[row] = mean(sum);
     }
-  }
-
-  // Of every `lanes`-th element. Where each row starts is turned by its number, so that rows of a
-  // power of two of elements do not all ask the same bank of shared memory.
-  __device__ __forceinline__ CompensatedSum<R> sum_of_row(const T* stage, int row, int lane,
-                                                          int lanes, int positions) const {
-    constexpr int batch = 4;
-    const T* elements = stage + row * positions;
-    const int turn = positions > 0 ? row * lanes % positions : 0;
-    const auto element = [&](int p) {
-      const int turned = p + turn;
-      return scaled(elements[turned < positions ? turned : turned - positions]);
-    };
-    auto sum = CompensatedSum<R>{};
-    int p = lane;
-    for (; p + (batch - 1) * lanes < positions; p += batch * lanes) {
-      sum.add((element(p) + element(p + lanes)) +
-              (element(p + 2 * lanes) + element(p + 3 * lanes)));
-    }
-    for (; p < positions; p += lanes) sum.add(element(p));
-    return sum;
   }
 
   __device__ void reduce_long_row() const {

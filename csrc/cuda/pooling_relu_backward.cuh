@@ -32,18 +32,12 @@ class ReluDifferentiator {
         grad_y_(task.grad_y ? static_cast<const T*>(task.grad_y) + offset(task.grad_y_strides)
                             : nullptr) {}
 
-  __device__ __forceinline__ void run() const {
-    switch (plan_.kind) {
-      case MapKind::row_groups:
-        return differentiate_row_group();
-      case MapKind::long_rows:
-        return differentiate_long_row();
-      case MapKind::units_last:
-        return differentiate_units_last<vector_size<T>>();
-      case MapKind::units_last_scalar:
-        return differentiate_units_last<1>();
-    }
+  __device__ __forceinline__ void run(RowGroups) const { differentiate_row_group(); }
+  __device__ __forceinline__ void run(LongRows) const { differentiate_long_row(); }
+  __device__ __forceinline__ void run(UnitsLast) const {
+    differentiate_units_last<vector_size<T>>();
   }
+  __device__ __forceinline__ void run(UnitsLastScalar) const { differentiate_units_last<1>(); }
 
  private:
   using R = Result<T>;
@@ -61,6 +55,10 @@ class ReluDifferentiator {
 
   // What each position of a unit of the tile gets from the gradient of the mean.
   __device__ __forceinline__ R share_of_mean(int unit) const {
+    return gradient_of_mean(unit) / R(plan_.positions);
+  }
+
+  __device__ __forceinline__ R gradient_of_mean(int unit) const {
     if (task_.grad_mean == nullptr) return 0;
     int64_t sample = tile_.sample, row_unit = tile_.first_unit + unit;
     if (plan_.units != task_.units) {
@@ -68,7 +66,7 @@ class ReluDifferentiator {
       row_unit %= task_.units;
     }
     const R* grad_mean = static_cast<const R*>(task_.grad_mean);
-    return grad_mean[sample * task_.grad_mean_stride + row_unit] / R(plan_.positions);
+    return grad_mean[sample * task_.grad_mean_stride + row_unit];
   }
 
   __device__ __forceinline__ static T gradient(T y, R grad_y, R share) {
@@ -102,8 +100,7 @@ class ReluDifferentiator {
     R* shares = block_buffer<R>();
     for (int row = threadIdx.x; row < rows; row += block_threads) shares[row] = share_of_mean(row);
     __syncthreads();
-    // i / positions, exact because i * positions stays below 2^32.
-    const unsigned reciprocal = 0xffffffffu / unsigned(positions) + 1;
+    const unsigned reciprocal = plan_.reciprocal;
     differentiate_row(0, int64_t(rows) * positions,
                       [&](int64_t i) { return shares[__umulhi(unsigned(i), reciprocal)]; });
   }
@@ -120,7 +117,10 @@ class ReluDifferentiator {
     if (tile_.first_unit + unit >= plan_.units) return;
     R shares[width];
 #pragma unroll
-    for (int k = 0; k < width; ++k) shares[k] = share_of_mean(unit + k);
+    for (int k = 0; k < width; ++k) shares[k] = gradient_of_mean(unit + k);
+    // All are asked for before the first is divided, which waits for it.
+#pragma unroll
+    for (int k = 0; k < width; ++k) shares[k] /= R(plan_.positions);
     T* grad_x = grad_x_ + unit;
     const int64_t stride = task_.strides.position;
     for_each_position<width>(

@@ -6,6 +6,26 @@
 
 namespace selkern::cuda {
 
+// A kind as a type: a kernel for that kind alone takes no more registers than it needs.
+struct RowGroups {};
+struct LongRows {};
+struct UnitsLast {};
+struct UnitsLastScalar {};
+
+template <typename Function>
+__host__ __device__ __forceinline__ void for_map_kind(MapKind kind, Function function) {
+  switch (kind) {
+    case MapKind::row_groups:
+      return function(RowGroups{});
+    case MapKind::long_rows:
+      return function(LongRows{});
+    case MapKind::units_last:
+      return function(UnitsLast{});
+    case MapKind::units_last_scalar:
+      return function(UnitsLastScalar{});
+  }
+}
+
 // The part of a launch that one block works on.
 struct MapTile {
   int64_t sample;
@@ -16,19 +36,50 @@ struct MapTile {
 
   __device__ __forceinline__ MapTile(const MapPlan& plan, unsigned block) {
     // A launch has less than 2^31 blocks, and 32-bit division is much faster.
-    const unsigned splits = unsigned(plan.splits), tiles = unsigned(plan.tiles);
-    const unsigned tile = block / splits;
-    split = block % splits;
-    sample = tile / tiles;
-    first_unit = tile % tiles * plan.tile_units;
+    unsigned tile = block;
+    split = sample = 0;
+    if (plan.splits > 1) {
+      tile = block / unsigned(plan.splits);
+      split = block % unsigned(plan.splits);
+    }
+    if (plan.samples > 1) {
+      sample = tile / unsigned(plan.tiles);
+      tile %= unsigned(plan.tiles);
+    }
+    first_unit = tile * plan.tile_units;
     begin = split * plan.split_positions;
     end = min(begin + plan.split_positions, plan.positions);
   }
 };
 
-// Calls visit(i, pack of x + i, pack of other + i) for adjacent elements [0, count), by all threads
-// of the block. Vectors where x lies on a 16-byte boundary, if all that visit touches lies alike
-// (aligned_alike), and single elements elsewhere. Without `other` its pack holds nothing.
+// Calls visit(v, pack v of x, pack v of other) for vectors [0, vectors) at 16-byte boundaries, by
+// all threads of the block. Without `other` its pack holds nothing.
+template <typename T, typename Index, typename Visit>
+__device__ __forceinline__ void for_each_vector(const T* x, const T* other, Index vectors,
+                                                Visit visit) {
+  constexpr int width = vector_size<T>;
+  for (Index v = threadIdx.x; v < vectors; v += block_threads * loads_in_flight) {
+    LoadedPack<T, width> packs[loads_in_flight], others[loads_in_flight];
+    const T* const of_x = x + int64_t(v) * width;
+    const T* const of_other = other + int64_t(v) * width;
+#pragma unroll
+    for (int j = 0; j < loads_in_flight; ++j) {
+      if (v + j * block_threads < vectors) {
+        packs[j] = load<width>(of_x + j * block_threads * width);
+        if (other) others[j] = load<width>(of_other + j * block_threads * width);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < loads_in_flight; ++j) {
+      const Index i = v + j * block_threads;
+      if (i < vectors) visit(i, packs[j].unpack(), others[j].unpack());
+    }
+  }
+}
+
+// Calls visit(i, pack of x + i, pack of other + i) for adjacent elements [0, count). Vectors where
+// x lies on a 16-byte boundary, if all that visit touches lies alike (aligned_alike), and single
+// elements elsewhere.
 template <typename T, typename Visit>
 __device__ __forceinline__ void for_each_pack(const T* x, const T* other, int64_t count,
                                               bool aligned_alike, Visit visit) {
@@ -43,24 +94,10 @@ __device__ __forceinline__ void for_each_pack(const T* x, const T* other, int64_
   };
   visit_elements(0, head);
   visit_elements(head + vectors * width, count);
-
-  for (int64_t v = threadIdx.x; v < vectors; v += block_threads * loads_in_flight) {
-    LoadedPack<T, width> packs[loads_in_flight], others[loads_in_flight];
-#pragma unroll
-    for (int j = 0; j < loads_in_flight; ++j) {
-      const int64_t i = head + (v + j * block_threads) * width;
-      if (v + j * block_threads < vectors) {
-        packs[j] = load<width>(x + i);
-        if (other) others[j] = load<width>(other + i);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < loads_in_flight; ++j) {
-      if (v + j * block_threads < vectors) {
-        visit(head + (v + j * block_threads) * width, packs[j].unpack(), others[j].unpack());
-      }
-    }
-  }
+  for_each_vector(x + head, other ? other + head : nullptr, vectors,
+                  [&](int64_t v, const auto& pack, const auto& incoming) {
+                    visit(head + v * width, pack, incoming);
+                  });
 }
 
 // A thread's place in a units-last tile: which units, and which positions of every `groups`.
@@ -88,11 +125,10 @@ __device__ __forceinline__ void for_each_position(const T* x, int64_t x_stride, 
     LoadedPack<T, width> packs[loads_in_flight], others[loads_in_flight];
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {
-      const int64_t position = p + j * step;
-      if (position < end) {
-        packs[j] = load<width>(x + position * x_stride);
-        if (other) others[j] = load<width>(other + position * other_stride);
-      }
+      // Past the end the first again: a load under a condition would be asked for when it is used.
+      const int64_t position = p + j * step < end ? p + j * step : p;
+      packs[j] = load<width>(x + position * x_stride);
+      if (other) others[j] = load<width>(other + position * other_stride);
     }
 #pragma unroll
     for (int j = 0; j < loads_in_flight; ++j) {

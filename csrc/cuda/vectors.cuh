@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "cuda/block.h"
+#include "cuda/numeric.cuh"
 
 namespace selkern::cuda {
 
@@ -65,6 +66,23 @@ __device__ __forceinline__ void store_shared(T* address, const Pack<T, width>& p
     uint4 bits;
     memcpy(&bits, pack.values, vector_bytes);
     *reinterpret_cast<uint4*>(address) = bits;
+  }
+}
+
+template <int width, typename T>
+__device__ __forceinline__ void rectify_pack(Pack<T, width>& pack) {
+  if constexpr (width > 1 && sizeof(T) == 2) {
+    using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+    Pair pairs[width / 2];
+    unsigned bits[width / 2];
+    memcpy(pairs, pack.values, vector_bytes);
+    memcpy(bits, pack.values, vector_bytes);
+#pragma unroll
+    for (int i = 0; i < width / 2; ++i) bits[i] &= __hgtu2_mask(pairs[i], Pair{});
+    memcpy(pack.values, bits, vector_bytes);
+  } else {
+#pragma unroll
+    for (int i = 0; i < width; ++i) pack.values[i] = rectify(pack.values[i]);
   }
 }
 

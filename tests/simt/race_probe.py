@@ -18,6 +18,7 @@ from spectrum_probe import spectrum_results
 
 SHAPES = [
     ((1, 40, 3, 3), "contiguous"),
+    ((1, 40, 1, 3), "contiguous"),
     ((1, 64, 16, 16), "units_last"),
     ((1, 1, 97, 95), "contiguous"),
     ((40, 5), "contiguous"),

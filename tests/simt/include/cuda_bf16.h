@@ -32,3 +32,10 @@ inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
   return {__float2bfloat16(x), __float2bfloat16(y)};
 }
 inline __nv_bfloat162 __float22bfloat162_rn(float2 v) { return __floats2bfloat162_rn(v.x, v.y); }
+// All bits of each half that is greater, or where either is NaN.
+inline unsigned __hgtu2_mask(__nv_bfloat162 a, __nv_bfloat162 b) {
+  const auto greater = [](__nv_bfloat16 a, __nv_bfloat16 b) {
+    return !(__bfloat162float(a) <= __bfloat162float(b));
+  };
+  return (greater(a.x, b.x) ? 0xffffu : 0) | (greater(a.y, b.y) ? 0xffff0000u : 0);
+}

@@ -28,3 +28,8 @@ inline __half __ushort_as_half(unsigned short bits) { return {{bits}}; }
 inline float2 __half22float2(__half2 v) { return {__half2float(v.x), __half2float(v.y)}; }
 inline __half2 __floats2half2_rn(float x, float y) { return {__float2half(x), __float2half(y)}; }
 inline __half2 __float22half2_rn(float2 v) { return __floats2half2_rn(v.x, v.y); }
+// All bits of each half that is greater, or where either is NaN.
+inline unsigned __hgtu2_mask(__half2 a, __half2 b) {
+  const auto greater = [](__half a, __half b) { return !(__half2float(a) <= __half2float(b)); };
+  return (greater(a.x, b.x) ? 0xffffu : 0) | (greater(a.y, b.y) ? 0xffff0000u : 0);
+}
