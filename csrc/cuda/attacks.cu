@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/attacks_arithmetic.h"
+#include "cuda/block.h"
 #include "cuda/launch.cuh"
 #include "cuda/numeric.cuh"
 #include "cuda/shared_memory.cuh"

@@ -9,7 +9,8 @@ namespace selkern::cuda {
 
 constexpr int warp_threads = 32;
 constexpr int block_threads = 256;
-constexpr int vector_bytes = 16;    // of the widest access
+constexpr unsigned all_lanes = 0xffffffffu;  // of a warp, in a shuffle or a vote
+constexpr int vector_bytes = 16;             // of the widest access
 constexpr int loads_in_flight = 4;  // vectors that a thread asks for before it uses the first
 
 // Whether vectors can be loaded and stored at all of these addresses, and at any number of steps of

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/block.h"
 #include "cuda/linalg_memory.cuh"
 
 namespace selkern::cuda {
@@ -36,7 +37,7 @@ class Bisection {
       int section = 0;
 #pragma unroll
       for (int j = points - 1; j >= 0; --j) {
-        const unsigned above = __ballot_sync(0xffffffffu, below[j] > index) >> group_start();
+        const unsigned above = __ballot_sync(all_lanes, below[j] > index) >> group_start();
         const unsigned of_group = above & group_mask();
         section = of_group != 0     ? j * searchers_ + __ffs(of_group) - 1
                   : j == points - 1 ? sections - 1

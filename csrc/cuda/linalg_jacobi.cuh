@@ -155,7 +155,7 @@ class JacobiSolver {
 
   __device__ __forceinline__ static bool all_of_team(bool value) {
     if constexpr (threads == warp_threads) {
-      return __all_sync(0xffffffffu, value) != 0;
+      return __all_sync(all_lanes, value) != 0;
     } else {
       return __syncthreads_and(value) != 0;
     }
@@ -249,7 +249,7 @@ class JacobiSolver {
         T factors[2 * width];
 #pragma unroll
         for (int i = 0; i < 2 * width; ++i) {
-          factors[i] = __shfl_xor_sync(0xffffffffu, either(columns, i).entries[j], other);
+          factors[i] = __shfl_xor_sync(all_lanes, either(columns, i).entries[j], other);
         }
         const T* const entries = &at(Shape::row(j, Shape::lane() ^ other), 0);
 #pragma unroll

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/block.h"
 #include "cuda/linalg_math.cuh"
 #include "cuda/team_barrier.cuh"
 
@@ -47,7 +48,7 @@ __device__ __forceinline__ void sum_over_group(T (&shares)[count]) {
   for (int offset = Shape::lanes / 2; offset > 0; offset /= 2) {
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      shares[i] += __shfl_xor_sync(0xffffffffu, shares[i], offset);
+      shares[i] += __shfl_xor_sync(all_lanes, shares[i], offset);
     }
   }
 }
@@ -246,7 +247,7 @@ class JacobiColumns {
   }
 
   __device__ __forceinline__ static void exchange_lanes(T& value, int distance) {
-    value = __shfl_xor_sync(0xffffffffu, value, distance);
+    value = __shfl_xor_sync(all_lanes, value, distance);
   }
 
   // In one half of the memory, while others may still take what is in the other one.

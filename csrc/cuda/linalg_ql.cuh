@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/block.h"
 #include "cuda/linalg_math.cuh"
 #include "cuda/linalg_memory.cuh"
 
@@ -47,7 +48,7 @@ class QlIteration {
   __device__ __forceinline__ int find(int row, bool splits) const {
     for (; row < size_; row += warp_threads) {
       const int i = row + memory_.lane();
-      const unsigned found = __ballot_sync(0xffffffffu, i < size_ && splits_after(i) == splits);
+      const unsigned found = __ballot_sync(all_lanes, i < size_ && splits_after(i) == splits);
       if (found != 0) return row + __ffs(found) - 1;
     }
     return size_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/linalg_tridiagonal.h"
+#include "cuda/block.h"
 #include "cuda/linalg_math.cuh"
 #include "cuda/linalg_memory.cuh"
 
@@ -50,8 +51,8 @@ class TridiagonalReduction {
       if (i > k + 1) squares += x * x;
     }
     squares = lane_sum(squares);
-    const T diagonal = __shfl_sync(0xffffffffu, head, 0);
-    const T alpha = __shfl_sync(0xffffffffu, head, 1);
+    const T diagonal = __shfl_sync(all_lanes, head, 0);
+    const T alpha = __shfl_sync(all_lanes, head, 1);
     // Where there is nothing to make zero, or nothing that counts, nothing is reflected.
     const bool reflects = squares >= T(vanishing_square);
     const T length = reflects ? DeviceMath::square_root(alpha * alpha + squares) : T(0);

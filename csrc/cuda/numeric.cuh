@@ -9,6 +9,7 @@
 
 #include "common/dtype.h"
 #include "common/exact_sum.h"
+#include "cuda/block.h"
 
 namespace selkern::cuda {
 
@@ -67,8 +68,8 @@ template <typename R>
 __device__ __forceinline__ void add_lanes(CompensatedSum<R>& sum, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
     CompensatedSum<R> other;
-    other.high = __shfl_down_sync(0xffffffffu, sum.high, offset);
-    other.low = __shfl_down_sync(0xffffffffu, sum.low, offset);
+    other.high = __shfl_down_sync(all_lanes, sum.high, offset);
+    other.low = __shfl_down_sync(all_lanes, sum.low, offset);
     sum.add(other);
   }
 }

@@ -28,7 +28,7 @@ __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t& total) {
   const int lane = int(threadIdx.x) % warpSize, warp = int(threadIdx.x) / warpSize;
   int64_t sum = value;
   for (int offset = 1; offset < warpSize; offset *= 2) {
-    const int64_t other = __shfl_up_sync(0xffffffffu, sum, offset);
+    const int64_t other = __shfl_up_sync(all_lanes, sum, offset);
     if (lane >= offset) sum += other;
   }
   if (lane == warpSize - 1) warp_totals[warp] = sum;
@@ -86,7 +86,7 @@ class ClassSorter {
   };
 
   __device__ __forceinline__ static Peers peers_of(int64_t label) {
-    const unsigned lanes = __match_any_sync(0xffffffffu, static_cast<unsigned long long>(label));
+    const unsigned lanes = __match_any_sync(all_lanes, static_cast<unsigned long long>(label));
     const unsigned before = (1u << threadIdx.x % warpSize) - 1;
     return {lanes, __ffs(lanes) - 1, __popc(lanes & before)};
   }
@@ -140,7 +140,7 @@ class ClassSorter {
             start = next_[label];
             next_[label] = start + peers.count();
           }
-          start = __shfl_sync(0xffffffffu, start, peers.leader);
+          start = __shfl_sync(all_lanes, start, peers.leader);
           if (label >= 0) {
             order_.samples[start + peers.rank] = sample;
             order_.classes[start + peers.rank] = label;

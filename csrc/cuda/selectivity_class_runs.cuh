@@ -112,12 +112,12 @@ class ShareWalker {
       T values[batch];
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
-        const int64_t row = __shfl_sync(0xffffffffu, sample, min(start + j, entries - 1));
+        const int64_t row = __shfl_sync(all_lanes, sample, min(start + j, entries - 1));
         values[j] = means_[row * row_stride_];
       }
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
-        const int64_t entry_label = __shfl_sync(0xffffffffu, label, start + j);
+        const int64_t entry_label = __shfl_sync(all_lanes, label, start + j);
         if (start + j < entries) add(widen(values[j]) * R(order_.scale), entry_label);
       }
     }

@@ -3,13 +3,15 @@
 
 #include <cuda_runtime.h>
 
+#include "cuda/block.h"
+
 namespace selkern::cuda {
 
 template <typename T, typename Combine>
 __device__ __forceinline__ T combine_lanes(T value, Combine combine) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
-    value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    value = combine(value, __shfl_xor_sync(all_lanes, value, offset));
   }
   return value;
 }
