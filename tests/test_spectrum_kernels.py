@@ -83,6 +83,18 @@ def test_vectors_are_orthonormal_to_the_last_digits(
     assert excess.abs().max() <= (2e-6 if dtype == torch.float32 else 2e-14)
 
 
+def test_the_smallest_numbers_there_are(device: torch.device) -> None:
+    # The neighbours of a cycle, whose eigenvalues are 2 cos(2 pi k / size) times the number.
+    size, tiny = 24, 2.0**-149
+    cycle = torch.eye(size, dtype=torch.float64).roll(1, 0)
+    cycle += cycle.mT.clone()
+    values, vectors = operators().eigh((tiny * cycle).float().to(device)[None])
+    expected = torch.linalg.eigvalsh(cycle)
+    assert (values[0].cpu().double() / tiny - expected).abs().max() <= 1
+    gram = vectors[0].cpu().double().mT @ vectors[0].cpu().double()
+    torch.testing.assert_close(gram, torch.eye(size).double(), rtol=0, atol=1e-4)
+
+
 @RESULT_DTYPES
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 def test_entries_at_both_ends_of_the_range(

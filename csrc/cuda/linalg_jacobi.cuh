@@ -43,6 +43,9 @@ class JacobiSolver {
   static constexpr int rows = Shape::rows;
   static constexpr int width = Shape::width;
   static constexpr int threads = Shape::threads;
+  // Of float32, whose rough functions take what is not normal for zero, and a matrix whose entries
+  // are not normal either stays small when it is scaled.
+  static constexpr T least_shift = sizeof(T) == sizeof(double) ? T(0) : T(0x1p-17);
   static constexpr int most_sweeps = 40;  // few matrices take more than 12
   // So many that their rounding shows in eigenvalues that are close to each other.
   static constexpr bool rotations_are_many = Shape::columns > 32;
@@ -105,7 +108,7 @@ class JacobiSolver {
     for (int i = 0; i < 2 * width; ++i) largest = max(largest, magnitudes[i]);
     // No eigenvalue is larger than the largest sum of a row's magnitudes.
     const T bound = team_max(largest, 1);
-    const T shift = bound > 0 ? bound * T(1.125) : T(1);
+    const T shift = bound > 0 ? max(bound * T(1.125), least_shift) : T(1);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
       add_to_diagonal(columns.first[i], first_index(i), shift);

@@ -3,6 +3,9 @@
 
 #include <cuda_runtime.h>
 
+#include <cfloat>
+#include <cmath>
+
 namespace selkern::cuda {
 
 struct DeviceMath {
@@ -24,7 +27,7 @@ struct DeviceMath {
     asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 #else
-    return rsqrtf(x);
+    return fabsf(x) < FLT_MIN ? INFINITY : rsqrtf(x);
 #endif
   }
   __device__ __forceinline__ static double rough_inverse_square_root(double x) { return rsqrt(x); }
@@ -35,7 +38,7 @@ struct DeviceMath {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 #else
-    return 1 / x;
+    return fabsf(x) < FLT_MIN ? INFINITY : 1 / x;
 #endif
   }
   __device__ __forceinline__ static double rough_reciprocal(double x) { return 1 / x; }
