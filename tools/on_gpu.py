@@ -48,6 +48,7 @@ LAST = ("sanitizer", "cpu-tests")
 # These find their GPU tests by the name of the parameter `device` or `anywhere`.
 MIXED_TESTS = (
     "test_kernels.py",
+    "test_map_kernels.py",
     "test_spectrum_kernels.py",
     "test_spectrum_device.py",
     "test_attack_steps.py",
