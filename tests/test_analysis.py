@@ -358,7 +358,7 @@ class TestRefusals:
             (lambda x: analysis.fit_power_law(x, last=None), "last must be an integer"),
             (lambda x: analysis.cvpca(x, x.numpy()), "repeat2 must be a Tensor like repeat1"),
             (lambda x: analysis.cvpca(x, x, 2.0), "shuffles must be an integer, got float"),
-            (lambda x: analysis.cvpca(x, x, generator=3), "must be a torch.Generator or None, got int"),
+            (lambda x: analysis.cvpca(x, x, generator=3), "Generator or None, got int"),
             (lambda x: analysis.perturbation_dimensionality(x, None), "perturbed must be a torch"),
         ],
     )
