@@ -87,10 +87,9 @@ struct PanelTile {
     });
   }
 
-  // total [rows, width] = the product; left_at(r) gives tile_rows rows from r on. No more rows than
-  // width; those that fill up the last tile are written too. Sums are of runs, up to 512 terms of
-  // runs in R, and beyond in float64: many equal terms, which are all rounded the same way, lose no
-  // digits.
+  // total [rows, width] = the product; left_at(r) gives tile_rows rows from r on. Rows are a
+  // multiple of that, and no more than width. Sums are of runs, up to 512 terms of runs in R, and
+  // beyond in float64: many equal terms, which are all rounded the same way, lose no digits.
   template <typename LeftAt>
   static void multiply(const LeftAt& left_at, int64_t rows, const R* right, int64_t terms,
                        R* total) {
@@ -159,7 +158,7 @@ inline void multiply_rows(const R* left, int64_t terms, int64_t rows, const R* p
     }
     return left_rows;
   };
-  multiply_panel(left_at, rows, panel, columns, terms, total);
+  multiply_panel(left_at, divide_up(rows, tile_rows) * tile_rows, panel, columns, terms, total);
 }
 
 }  // namespace selkern::cpu::SELKERN_ISA

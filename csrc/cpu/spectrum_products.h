@@ -89,7 +89,8 @@ struct CenteredProduct {
     };
     const int64_t rows = columns_of(i), columns = columns_of(j);
     alignas(64) R tile[width * width];
-    multiply_panel(left_at, rows, packed + j * panel_entries(), columns, params.terms(), tile);
+    multiply_panel(left_at, divide_up(rows, tile_rows) * tile_rows, packed + j * panel_entries(),
+                   columns, params.terms(), tile);
     const int64_t size = params.size();
     R* product = static_cast<R*>(params.product) + matrix * size * size;
     R* lower = product + i * width * size + j * width;
