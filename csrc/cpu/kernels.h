@@ -70,7 +70,8 @@ struct Kernels {
 
 // Columns of the panels that kernels take matrices of dtype in, float64 or float32.
 inline int64_t panel_columns(const Kernels& kernels, DType dtype) {
-  return panel_registers * kernels.vector_bytes / element_size(dtype);
+  // They hold what is computed in: float64, or float32 for all others.
+  return panel_registers * kernels.vector_bytes / (dtype == DType::float64 ? 8 : 4);
 }
 
 #if defined(__x86_64__)
